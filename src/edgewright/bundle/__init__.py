@@ -1,0 +1,1 @@
+"""What goes out: the signed unit that ships, and the trust it travels under."""

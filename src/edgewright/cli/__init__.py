@@ -1,0 +1,1 @@
+"""The commands an engineer and an operator type."""
