@@ -33,7 +33,10 @@ COMMANDS = (
     "doctor",
 )
 
-EXIT_CODES = "exit codes: 0 done, 1 failed, 2 usage, 3 contract not met, 4 inconclusive, 130 interrupted"
+EXIT_CODES = (
+    "exit codes: 0 done, 1 failed, 2 usage, 3 contract not met, "
+    "4 inconclusive, 130 interrupted"
+)
 _INTERRUPTED = 130
 
 
