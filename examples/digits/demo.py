@@ -1,8 +1,8 @@
 """The whole way, once: a model goes from a file to three devices and reports back.
 
 Everything here is done with the commands a person would type, on processes that
-are real. ``python examples/digits/demo.py`` runs it, ``... demo.py stop`` ends
-what ``KEEP=1`` left running.
+are real. ``python examples/digits/demo.py`` runs it, ``... demo.py --stop``
+ends what ``KEEP=1`` left running.
 """
 
 import filecmp
@@ -299,7 +299,7 @@ def stop_last() -> None:
 def main() -> int:
     """Run the demo, or stop what the last one kept."""
     stop_last()
-    if sys.argv[1:] == ["stop"]:
+    if sys.argv[1:] == ["--stop"]:
         return 0
     shutil.rmtree(FOLDER, ignore_errors=True)
     WORK.mkdir(parents=True)

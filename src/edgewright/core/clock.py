@@ -48,10 +48,14 @@ def parse(text: str) -> datetime:
     Raises:
         WireError: It is not in the form ``show`` writes.
     """
+    wrong = f"{text[:40]!r} is not a time like 2026-01-31T12:00:00Z"
     try:
-        return datetime.strptime(text, _FORM).replace(tzinfo=UTC)
+        moment = datetime.strptime(text, _FORM).replace(tzinfo=UTC)
     except ValueError as error:
-        raise WireError(f"{text[:40]!r} is not a time like 2026-01-31T12:00:00Z") from error
+        raise WireError(wrong) from error
+    if show(moment) != text:  # strptime also takes 2026-1-31, and one moment has one text
+        raise WireError(wrong)
+    return moment
 
 
 def boot_id() -> str:

@@ -33,4 +33,4 @@ def load(kind: type[T], path: Path) -> T:
 
 def home() -> Path:
     """Return the state folder of this machine: ``EDGEWRIGHT_HOME`` or the default."""
-    return Path(os.environ.get("EDGEWRIGHT_HOME", DEFAULT_HOME))
+    return Path(os.environ.get("EDGEWRIGHT_HOME") or DEFAULT_HOME)

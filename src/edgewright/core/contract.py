@@ -10,6 +10,7 @@ must be reached.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -145,7 +146,13 @@ def from_table(table: Mapping[str, Any]) -> Contract:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"contract.{key} must be a number, got {value!r}")
         name, factor = _WRITTEN.get(key, (key, 1))
-        values[name] = round(value * factor)
+        # Decimal of the text as written: 0.07 points are 7 of ours, not 7.000000000000001.
+        exact = Decimal(str(value)) * factor
+        if not exact.is_finite() or exact != int(exact):
+            raise ConfigError(
+                f"contract.{key} must be a multiple of {1 / factor:g}, got {value}"
+            )
+        values[name] = int(exact)
     try:
         return Contract(**values)
     except ValueError as error:
@@ -259,7 +266,7 @@ def _more(counts: PairedCounts, limit: float) -> str:
     needed = stats.samples_needed(counts.lost, counts.gained, counts.n, limit)
     where = "" if counts.label == "overall" else f" of class {counts.label!r}"
     if needed is None:
-        return f"The estimate{where} is not below the limit: more samples would not help."
+        return f"More samples{where} at these rates would not bring it within the limit."
     return f"About {needed} samples{where} would decide it; there are {counts.n}."
 
 

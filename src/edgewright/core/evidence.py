@@ -78,7 +78,7 @@ class PairedCounts:
 
     Attributes:
         label: Class name, or ``overall``.
-        n: Samples.
+        n: Samples; >= 1.
         reference_right: Answered rightly by the reference.
         lost: Right by the reference only.
         gained: Right by the candidate only.
@@ -93,7 +93,9 @@ class PairedCounts:
     def __post_init__(self) -> None:
         """Refuse counts that cannot be."""
         wrong = self.n - self.reference_right
-        if not (0 <= self.lost <= self.reference_right and 0 <= self.gained <= wrong):
+        if self.n < 1 or not (
+            0 <= self.lost <= self.reference_right and 0 <= self.gained <= wrong
+        ):
             raise ValueError(f"impossible counts for {self.label!r}: {self}")
 
     @property

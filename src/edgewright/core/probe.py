@@ -7,7 +7,7 @@ another machine's files.
 import os
 import platform
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgewright.core.profile import DeviceProfile
@@ -52,7 +52,7 @@ def probe(root: Path = _ROOT) -> DeviceProfile:
     mhz = _cpu_field(root, ("cpu MHz",))
     npus = sorted(path.name for path in (root / "dev").glob("hailo*"))
     npus += sorted(path.name for path in (root / "dev").glob("apex_*"))
-    return DeviceProfile(
+    profile = DeviceProfile(
         title=title,
         platform=_platform(title),
         isa=tuple(sorted({_ISA[f] for f in flags.split() if f in _ISA})),
@@ -64,13 +64,17 @@ def probe(root: Path = _ROOT) -> DeviceProfile:
         connectivity=_links(root),
         use="the machine at hand",
         engines=("onnxruntime",),
-        sources={
-            "isa": "/proc/cpuinfo",
-            "cores": "sched_getaffinity",
-            "clock_mhz": "cpufreq" if clock else "/proc/cpuinfo",
-            "memory_bytes": "/proc/meminfo",
-        },
     )
+    where = {
+        "isa": "/proc/cpuinfo",
+        "cores": "sched_getaffinity",
+        "clock_mhz": "cpufreq" if clock else "/proc/cpuinfo",
+        "memory_bytes": "/proc/meminfo",
+        "gpu": "/dev",
+        "npu": "/dev",
+        "connectivity": "/sys/class/net",
+    }
+    return replace(profile, sources={k: v for k, v in where.items() if getattr(profile, k)})
 
 
 def conditions(state: Path, root: Path = _ROOT) -> Conditions:

@@ -76,7 +76,9 @@ class DeviceProfile:
         if self.memory_bytes is None and self.clock_mhz is None:
             return "unknown"
         for name, memory, clock in _CLASSES:
-            if (self.memory_bytes or memory) < memory or (self.clock_mhz or clock) < clock:
+            little = self.memory_bytes is not None and self.memory_bytes < memory
+            slow = self.clock_mhz is not None and self.clock_mhz < clock
+            if little or slow:
                 return name
         return "high"
 

@@ -66,8 +66,9 @@ def decode(
             raise error(f"{place} is missing")
     try:
         return kind(**values)
-    except ValueError as wrong:
-        raise error(f"{where or kind.__name__}: {wrong}") from wrong
+    except (ValueError, EdgewrightError) as wrong:
+        hint = getattr(wrong, "hint", "")
+        raise error(f"{where or kind.__name__}: {wrong}", hint=hint) from wrong
 
 
 def json_schema(kind: type[Any], *, title: str) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 Paired loss: ``lost`` samples only the reference answers rightly, ``gained``
 only the candidate, out of ``n``; the loss is ``(lost - gained) / n``. Its
-one-sided bounds are Tango's score bounds, and never tighter than the exact
-binomial bound on the net loss, which takes over when hardly any sample differs
-(Tango alone says 2.9 % for 0 of 90 where the exact answer is 3.3 %).
+one-sided bounds are Tango's score bounds. Towards the side the estimate is on they
+are never tighter than the exact binomial bound on the net loss, which takes over
+when hardly any sample differs (Tango alone says 2.9 % for 0 of 90 where the exact
+answer is 3.3 %); towards the other side one differing sample is not counted.
+Summed over every outcome, a 95 % bound holds at least 94.5 % of the time from 20
+samples on where up to a fifth of them differ, and about 94 % of the time elsewhere
+(tests/core/test_stats.py).
 
 Sources: C. J. Clopper and E. S. Pearson, Biometrika 26 (1934); T. Tango,
 Statistics in Medicine 17 (1998), equation 8; S. Holm, Scand. J. Statist. 6
@@ -62,10 +66,11 @@ def paired_loss(lost: int, gained: int, n: int, *, confidence: float = 0.95) -> 
 def samples_needed(lost: int, gained: int, n: int, limit: float) -> int | None:
     """Return how many samples would decide ``loss <= limit`` if the rates stay.
 
-    None when the estimate is not below the limit: more samples of the same
-    kind would not make it pass. Grown by doubling, then halved back.
+    None when no number would: the estimate is not below the limit, or the limit
+    is 0, which a bound on what was not seen never reaches. Grown by doubling,
+    then halved back.
     """
-    if (lost - gained) / n >= limit:
+    if limit <= 0 or (lost - gained) / n >= limit:
         return None
 
     def passes(total: int) -> bool:
@@ -128,16 +133,24 @@ def quantile_interval(
 
     The rank of a quantile is binomial; its normal approximation is used, and a
     bound beyond the data is the extreme value seen.
+
+    Raises:
+        ValueError: No values, or ``q`` outside [0, 1].
     """
+    estimate = quantile(values, q)
     ordered = sorted(values)
     spread = NormalDist().inv_cdf(confidence) * sqrt(len(ordered) * q * (1 - q))
     low = max(0, floor(len(ordered) * q - spread) - 1)
     high = min(len(ordered) - 1, ceil(len(ordered) * q + spread))
-    return Interval(ordered[low], quantile(ordered, q), ordered[high])
+    return Interval(ordered[low], estimate, ordered[high])
 
 
 def _loss_upper(lost: int, gained: int, n: int, confidence: float) -> float:
-    exact = binomial_upper(max(lost - gained, 0), n, confidence=confidence)
+    if lost < gained:
+        # The exact bound says nothing here, and Tango's alone would hold in as few
+        # as 92 % of samples; with one gained sample not counted it holds in 95 %.
+        return _tango_upper(lost, gained - 1, n, confidence)
+    exact = binomial_upper(lost - gained, n, confidence=confidence)
     return max(exact, _tango_upper(lost, gained, n, confidence))
 
 

@@ -1,0 +1,65 @@
+# The commands people type, and the ones CI runs. `make` alone lists them.
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+JOBS ?= 2
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help demo demo-stop test check bench soak docs wheels format clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.base ## the whole road on this machine: optimize, publish, roll out, roll back
+	@python examples/digits/demo.py
+
+demo-stop: $(VENV)/.base ## end what a demo left running
+	@python examples/digits/demo.py --stop
+
+check: $(VENV)/.dev ## the gate before a commit, under two minutes
+	@echo "== format"; ruff format --check . || { echo "hint: make format" >&2; exit 1; }
+	@echo "== lint"; ruff check --quiet .
+	@echo "== size"; python tools/size.py --quiet
+	@echo "== floors"; lint-imports --no-logo >.venv/lint.log 2>&1 || { cat .venv/lint.log >&2; exit 1; }
+	@echo "== types"; mypy --no-error-summary
+	@echo "== quick tests"; python -m pytest -q -m "not slow" -n $(JOBS)
+
+test: $(VENV)/.dev ## every test this machine can run, campaigns sampled, up to 20 minutes
+	@python -m pytest -q -n $(JOBS)
+
+bench: $(VENV)/.dev ## every benchmark: a table, and benchmarks/results/*.json
+	@python benchmarks/run.py $(ARGS)
+
+soak: $(VENV)/.dev ## the fault campaigns in full, an hour or more
+	@python -m pytest -q tests/crash -m slow --scale full
+
+docs: $(VENV)/.dev ## write the generated pages of docs/ anew
+	@python tools/docs.py
+
+wheels: $(VENV)/.dev ## both wheels into dist/
+	@rm -rf dist
+	@python -m build --wheel --no-isolation --outdir dist . >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
+	@python -m build --wheel --no-isolation --outdir dist packaging/device >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
+	@ls -l dist
+
+format: $(VENV)/.dev ## lay the code out and mend what ruff can mend
+	@ruff format --quiet .
+	@ruff check --quiet --fix .
+
+clean: ## remove what the commands above made, the environment too
+	@rm -rf $(VENV) dist out .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find src tests tools examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV)/.made:
+	@tools/venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.made pyproject.toml
+	@echo "installing edgewright into $(VENV)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@echo "installing edgewright and what developing it needs into $(VENV)"
+	@$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.base $@

@@ -1,0 +1,88 @@
+"""``edgewright report``: what an optimised folder came to, in text and as a page."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgewright.cli import output
+from edgewright.core.units import show_bytes, show_us
+
+if TYPE_CHECKING:
+    from edgewright.toolchain.planner.values import CandidateReport, Report
+
+NAME = "report"
+HELP = "show what an optimised folder came to, and write its page anew"
+
+
+def add_parser(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="made by optimize")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the summary and write ``report.html`` from ``report.json``."""
+    from edgewright.core import durable, records
+    from edgewright.toolchain.planner.workspace import PAGE, read_report
+    from edgewright.toolchain.report import page
+
+    report = read_report(args.folder)
+    durable.replace_file(args.folder / PAGE, page(report).encode())
+    output.emit(args, records.encode(report), text(report, args.folder))
+    return 0
+
+
+def text(report: "Report", folder: Path) -> str:
+    """Return the summary for a terminal."""
+    from edgewright.toolchain.report import headline
+
+    baseline = report.candidate(report.baseline).file_bytes
+    rows = [_row(one, baseline) for one in report.candidates]
+    head = ("", "candidate", "size", "smaller", "p50", "p99", "memory", "right", "verdict")
+    findings = [
+        f"  {f.outcome:12} {f.limit}: {f.reason}" + (f". {f.remedy}" if f.remedy else "")
+        for f in report.shipped.findings
+    ]
+    reasons = [f"  {one.name}: {one.reason}" for one in report.candidates]
+    reasons += [f"  {name}: not made: {why}" for name, why in report.left_out.items()]
+    parts = [
+        f"{report.recipe.model} on {report.device.title}: {report.outcome}",
+        headline(report),
+        "",
+        output.table(head, rows),
+        *_belongs(report),
+        "",
+        f"the contract, and {report.shipped.name}:",
+        *findings,
+        "candidates:",
+        *reasons,
+    ]
+    if report.changed:
+        parts += ["changed by measuring again:", *(f"  {line}" for line in report.changed)]
+    return "\n".join([*parts, f"everything is in {folder}, to read in {folder}/report.html"])
+
+
+def _belongs(report: "Report") -> list[str]:
+    """Say whose latency and memory these are, where it is not the device's."""
+    if report.device.fingerprint == report.host.fingerprint:
+        return []
+    return [f"p50, p99 and memory are those of {report.host.title}, not of this device"]
+
+
+def _row(one: "CandidateReport", baseline: int) -> tuple[str, ...]:
+    memory = one.figure("peak_memory_bytes")
+    return (
+        "*" if one.chosen else "",
+        one.name,
+        show_bytes(one.file_bytes),
+        f"{baseline / max(one.file_bytes, 1):.2f}x",
+        _us(one, "p50_us"),
+        _us(one, "p99_us"),
+        show_bytes(memory.value) if memory else "",
+        f"{one.overall.candidate_right / one.overall.n:.2%}",
+        one.outcome,
+    )
+
+
+def _us(one: "CandidateReport", name: str) -> str:
+    figure = one.figure(name)
+    return show_us(figure.value) if figure else ""

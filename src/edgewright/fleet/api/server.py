@@ -1,0 +1,154 @@
+"""One process that serves one state folder, from its first request to its last."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import uvicorn
+from starlette.routing import Router
+from starlette.types import ASGIApp
+
+from edgewright.core import durable
+from edgewright.core.errors import ConflictError
+from edgewright.fleet.api.devices import DeviceCalls
+from edgewright.fleet.api.files import Files
+from edgewright.fleet.api.guard import Guard
+from edgewright.fleet.api.operations import Operations
+from edgewright.fleet.api.plane import ControlPlane, Settings
+
+_GRACE_S = 10
+_KEEP_ALIVE_S = 30
+_BACKLOG = 2048
+
+
+def application(
+    plane: ControlPlane,
+    *,
+    ready: Callable[[], None] = lambda: None,
+    log_requests: bool = False,
+) -> ASGIApp:
+    """Return the control plane as an ASGI application; it closes ``plane`` at its end.
+
+    Args:
+        plane: What answers.
+        ready: Called once, when requests are about to be answered.
+        log_requests: Write one line of JSON per request to standard error.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        control = asyncio.create_task(plane.control())
+        ready()
+        try:
+            yield
+        finally:
+            control.cancel()
+            with suppress(asyncio.CancelledError):
+                await control
+            plane.close()
+
+    parts = (Operations(plane), DeviceCalls(plane), Files(plane))
+    routes = [route for part in parts for route in part.routes()]
+    router = Router(routes, redirect_slashes=False, lifespan=lifespan)
+    return Guard(router, log_requests=log_requests)
+
+
+def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    announce: Callable[[str], None],
+    log_requests: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what was begun and return.
+
+    While it serves, ``server.json`` in the state folder names its address.
+
+    Args:
+        settings: What to serve.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        announce: Gets the URL once requests are answered.
+        log_requests: Write one line of JSON per request to standard error.
+
+    Raises:
+        ConflictError: Another server has the state folder, or the address is taken.
+        StorageError: The state folder cannot be used.
+        TrustError: The keys are not those of this state.
+    """
+    with _locked(settings.state), _listening(host, port) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{listener.getsockname()[1]}"
+        place = settings.state / "server.json"
+
+        def ready() -> None:
+            said = msgspec.json.encode({"url": url, "pid": os.getpid()})
+            durable.replace_file(place, said + b"\n")
+            announce(url)
+
+        plane = ControlPlane(settings)
+        server = _server(application(plane, ready=ready, log_requests=log_requests))
+        try:
+            server.run(sockets=[listener])
+        finally:
+            plane.close()
+            durable.remove(place)
+
+
+def _server(app: ASGIApp) -> uvicorn.Server:
+    """Return what runs ``app``, and ends it in order on SIGTERM and SIGINT."""
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal again once it has shut down; it then means nothing.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    return server
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Hold the state folder; the kernel lets go of it however this process ends."""
+    durable.make_folder(state)
+    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(
+                f"another server uses {state}",
+                hint="Its address is in server.json there; stop it first.",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConflictError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
+            hint="Use --port 0 for a free one.",
+        ) from error
+    with listener:
+        yield listener

@@ -1,0 +1,165 @@
+"""What the database says of a rollout: each device's place in it, and the gate's view.
+
+A device has confirmed the release when its newest feedback on it says so and its
+worker serves it. It has failed when its newest feedback is a refusal or a
+reversion: a device never tries such a digest again, so a refusal told to an
+earlier rollout of the same release counts too.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, select
+
+from edgewright.fleet.rollout.gate import Observation
+from edgewright.fleet.rollout.ledger import Rollout
+from edgewright.fleet.store.tables import devices, marks, outcomes, tallies
+from edgewright.monitor.sketch import Sketch
+from edgewright.wire import assignment, feedback
+from edgewright.wire.assignment import RolloutDocument
+
+_FAILED = (feedback.REFUSED, feedback.REVERTED)
+_P99 = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One device's part in a rollout.
+
+    Attributes:
+        wave: The first wave it belongs to, from 0; None if it is in none.
+        assigned: The release the documents name for it; empty if none.
+        serving: The release its worker serves, as last reported; empty if none.
+        phase: ``closed`` while its wave is not open, ``waiting`` until it says
+            something, then the word of its newest feedback on the release.
+        attempted: Answers with the release since the rollout began.
+        errors: Of them, failed or late.
+        latency: Of the release, since the rollout began.
+        base_latency: Of the base, ever.
+    """
+
+    device: str
+    name: str
+    wave: int | None
+    assigned: str
+    serving: str
+    phase: str
+    reason: str
+    confirmed: bool
+    failed: bool
+    confirmed_ms: int
+    seen_ms: int | None
+    attempted: int
+    errors: int
+    latency: Sketch = field(repr=False)
+    base_latency: Sketch = field(repr=False)
+
+
+def parts(connection: Connection, rollout: Rollout) -> list[Part]:
+    """Return the part of every device enrolled in the rollout's channel, by id."""
+    next_tally, base_tally = tallies.alias("next_tally"), tallies.alias("base_tally")
+    base_digest = rollout.base.digest if rollout.base else ""
+    digest = rollout.next.digest
+    joined = (
+        devices.outerjoin(
+            outcomes, and_(outcomes.c.device == devices.c.id, outcomes.c.digest == digest)
+        )
+        .outerjoin(
+            next_tally,
+            and_(next_tally.c.device == devices.c.id, next_tally.c.digest == digest),
+        )
+        .outerjoin(
+            base_tally,
+            and_(base_tally.c.device == devices.c.id, base_tally.c.digest == base_digest),
+        )
+        .outerjoin(marks, and_(marks.c.device == devices.c.id, marks.c.rollout == rollout.id))
+    )
+    counted = ("answered", "failed", "late", "latency_json")
+    wanted = select(
+        *(devices.c[name] for name in _DEVICE),
+        *(outcomes.c[name].label(f"outcome_{name}") for name in ("what", "reason", "at_ms")),
+        *(next_tally.c[name].label(f"next_{name}") for name in counted),
+        *(marks.c[name].label(f"mark_{name}") for name in counted),
+        base_tally.c.latency_json.label("base_latency_json"),
+    ).select_from(joined)
+    mine = wanted.where(devices.c.channel == rollout.channel).order_by(devices.c.id)
+    document = rollout.document()
+    return [_part(row, rollout, document) for row in connection.execute(mine)]
+
+
+_DEVICE = ("id", "name", "labels_json", "seen_ms", "serving_digest", "serving_release")
+
+
+def observe(rollout: Rollout, found: Sequence[Part], *, now_ms: int) -> Observation:
+    """Return what the newest open wave has shown, which is what the gate judges."""
+    newest = rollout.progress.open_waves - 1
+    wave = [part for part in found if part.wave == newest]
+    reached = [part for part in found if part.wave is not None and part.wave <= newest]
+    confirmations = [part.confirmed_ms for part in wave if part.confirmed]
+    p99_us, base_p99_us = _paired(wave, rollout.gate.min_inferences)
+    return Observation(
+        devices=len(wave),
+        confirmed=len(confirmations),
+        failed=sum(part.failed for part in reached),
+        attempted=sum(part.attempted for part in wave),
+        errors=sum(part.errors for part in wave),
+        p99_us=p99_us,
+        base_p99_us=base_p99_us,
+        open_s=rollout.open_s(now_ms),
+        settled_s=max(0.0, (now_ms - max(confirmations)) / 1000) if confirmations else 0.0,
+    )
+
+
+def _paired(wave: Iterable[Part], enough: int) -> tuple[int | None, int | None]:
+    """Return p99 of release and base on the devices that have a record of both."""
+    new, base = Sketch(), Sketch()
+    for part in wave:
+        if part.latency.count and part.base_latency.count:
+            new.merge(part.latency)
+            base.merge(part.base_latency)
+    # The 99th percentile of a handful of answers is their worst: no comparison.
+    if min(new.count, base.count) < enough:
+        return None, None
+    return round(new.quantile(_P99)), round(base.quantile(_P99))
+
+
+def _part(row: Any, rollout: Rollout, document: RolloutDocument) -> Part:
+    labels = json.loads(row.labels_json)
+    wave = assignment.wave_of(document, row.id, labels)
+    meant = assignment.assigned(document, row.id, labels)
+    is_open = wave is not None and wave < rollout.progress.open_waves
+    answered, failed, late = (
+        (getattr(row, f"next_{name}") or 0) - (getattr(row, f"mark_{name}") or 0)
+        for name in ("answered", "failed", "late")
+    )
+    said = row.outcome_what
+    confirmed = said == feedback.CONFIRMED and row.serving_digest == rollout.next.digest
+    return Part(
+        device=row.id,
+        name=row.name,
+        wave=wave,
+        assigned=meant.release if meant else "",
+        serving=row.serving_release,
+        phase=said or ("waiting" if is_open else "closed"),
+        reason=row.outcome_reason or "",
+        confirmed=confirmed,
+        failed=said in _FAILED,
+        confirmed_ms=row.outcome_at_ms if confirmed else 0,
+        seen_ms=row.seen_ms,
+        attempted=answered + failed + late,
+        errors=failed + late,
+        latency=_since(row.next_latency_json, row.mark_latency_json),
+        base_latency=_since(row.base_latency_json, None),
+    )
+
+
+def _since(now: str | None, before: str | None) -> Sketch:
+    """Return the sketch of what came after ``before``, both JSON as the tables hold it."""
+    counts: dict[str, int] = msgspec.json.decode(now) if now else {}
+    if before:
+        for index, count in msgspec.json.decode(before).items():
+            counts[index] -= count
+    return Sketch.from_wire({index: count for index, count in counts.items() if count})

@@ -1,0 +1,1 @@
+"""Statistics of a running model that cost microseconds and merge across a fleet."""

@@ -1,0 +1,1 @@
+"""A checked ONNX graph: loading, tidying and writing it."""

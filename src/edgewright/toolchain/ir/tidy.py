@@ -1,0 +1,91 @@
+"""Bring a model into one form: no traces of its exporter, no dead or double weights.
+
+Exporters leave stack traces, the paths of the machine they ran on and stale notes on
+shapes; optimisers leave initializers nobody reads. What is left here is what decides
+the answer, in an order that depends on nothing else.
+"""
+
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+
+
+def tidy(proto: ModelProto) -> Graph:
+    """Return ``proto``, which is changed, as a graph in the one form."""
+    _strip(proto)
+    if not has_subgraphs(proto):
+        _merge_equal_weights(proto)
+    _order_weights(proto)
+    _name_nodes(proto)
+    return Graph(proto)
+
+
+def _strip(proto: ModelProto) -> None:
+    """Remove everything that is said about the model rather than computed by it."""
+    graph = proto.graph
+    # value_info is what the exporter thought of shapes. Engines infer them again, and
+    # onnxruntime's quantizer stops at one that is stale.
+    for holder, names in (
+        (proto, ("producer_name", "producer_version", "domain", "model_version")),
+        (proto, ("doc_string", "metadata_props", "training_info")),
+        (graph, ("doc_string", "metadata_props", "value_info", "quantization_annotation")),
+    ):
+        for name in names:
+            holder.ClearField(name)
+    graph.name = "main"
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    used = {node.domain for node in graph.node}
+    if not has_subgraphs(proto):
+        kept = [o for o in proto.opset_import if o.domain in used | {"", "ai.onnx"}]
+        del proto.opset_import[:]
+        proto.opset_import.extend(sorted(kept, key=lambda o: o.domain))
+
+
+def _merge_equal_weights(proto: ModelProto) -> None:
+    """Let equal initializers be one: per-channel zero points are mostly the same zeros."""
+    graph = proto.graph
+    outputs = {value.name for value in graph.output}
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    other: dict[str, str] = {}
+    kept: list[TensorProto] = []
+    for tensor in graph.initializer:
+        raw = numpy_helper.from_array(array_of(tensor), tensor.name)
+        key = (raw.data_type, tuple(raw.dims), raw.raw_data)
+        if key in first and tensor.name not in outputs:
+            other[tensor.name] = first[key]
+        else:
+            first.setdefault(key, tensor.name)
+            kept.append(raw)
+    for node in graph.node:
+        node.input[:] = [other.get(name, name) for name in node.input]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    # Since IR version 4 an initializer need not be an input too.
+    constant = {tensor.name for tensor in kept} | set(other)
+    fed = [value for value in graph.input if value.name not in constant]
+    del graph.input[:]
+    graph.input.extend(fed)
+
+
+def _order_weights(proto: ModelProto) -> None:
+    """Put initializers in the order they are first read, and drop those never read."""
+    graph = proto.graph
+    if has_subgraphs(proto):
+        return
+    read = dict.fromkeys(name for node in graph.node for name in node.input)
+    read.update(dict.fromkeys(value.name for value in graph.output))
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    kept = [held[name] for name in read if name in held]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _name_nodes(proto: ModelProto) -> None:
+    """Give every node a name of its own: tools address nodes by name."""
+    seen: set[str] = set()
+    for index, node in enumerate(proto.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+        seen.add(node.name)

@@ -1,0 +1,164 @@
+"""Real inputs with their labels: one half to calibrate on, one half to judge by.
+
+No sample may be in both: what a range was taken from flatters what is judged by it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewright.core import digest, records
+from edgewright.core.errors import DataError
+from edgewright.core.tensors import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DataKeys:
+    """What the arrays of a data file are called.
+
+    Attributes:
+        calibrate_inputs: Real inputs to take ranges from; no labels are needed.
+        evaluate_inputs: Inputs to judge by.
+        evaluate_labels: The right class of each, from 0.
+        calibrate_labels: Checked when there; nothing is computed from it.
+    """
+
+    calibrate_inputs: str = "calibrate_images"
+    evaluate_inputs: str = "evaluate_images"
+    evaluate_labels: str = "evaluate_labels"
+    calibrate_labels: str = "calibrate_labels"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Samples that fit a model.
+
+    Attributes:
+        calibrate: Inputs, first dimension the sample; may hold none.
+        evaluate: Inputs, first dimension the sample; at least one.
+        labels: int64, the right class of each evaluation sample.
+        classes: Names of the classes, one for each output.
+        sha256: Digest of every array that was read.
+    """
+
+    calibrate: npt.NDArray[Any]
+    evaluate: npt.NDArray[Any]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    sha256: str
+
+
+def load(
+    path: Path,
+    spec: TensorSpec,
+    classes: tuple[str, ...],
+    *,
+    keys: DataKeys | None = None,
+) -> Dataset:
+    """Return the samples in the npz file ``path``, checked against a model.
+
+    Args:
+        path: Written by ``numpy.savez``; nothing in it is unpickled.
+        spec: The model's input.
+        classes: Names of the model's classes, one an output.
+        keys: What the arrays are called.
+
+    Raises:
+        DataError: No such file or array, samples that do not fit ``spec``, labels that
+            do not fit the samples or the classes, or a sample used twice.
+    """
+    keys = keys or DataKeys()
+    arrays = _read(path)
+    calibrate = arrays.get(keys.calibrate_inputs)
+    evaluate = _array(arrays, keys.evaluate_inputs, path)
+    labels = _array(arrays, keys.evaluate_labels, path)
+    if calibrate is None:
+        calibrate = evaluate[:0]
+    _check_samples(evaluate, spec, keys.evaluate_inputs)
+    if not len(evaluate):
+        raise DataError(f"{keys.evaluate_inputs} in {path.name} holds no samples")
+    _check_labels(labels, keys.evaluate_labels, len(evaluate), len(classes))
+    if len(calibrate):
+        _check_samples(calibrate, spec, keys.calibrate_inputs)
+    if keys.calibrate_labels in arrays:
+        marks = arrays[keys.calibrate_labels]
+        _check_labels(marks, keys.calibrate_labels, len(calibrate), len(classes))
+    _check_disjoint(calibrate, evaluate)
+    return Dataset(
+        calibrate, evaluate, labels.astype(np.int64), classes,
+        _digest({"calibrate": calibrate, "evaluate": evaluate, "labels": labels}),
+    )  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, Mapping):
+                raise DataError(
+                    f"{path.name} holds one array", hint="Write it with numpy.savez."
+                )
+            return {name: archive[name] for name in archive}
+    except OSError as error:
+        raise DataError(f"cannot read {path.name}: {error.strerror or error}") from error
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise DataError(
+            f"{path.name} is not a file of plain arrays: {error}",
+            hint="Write it with numpy.savez; arrays of objects are not read.",
+        ) from error
+
+
+def _array(arrays: Mapping[str, npt.NDArray[Any]], name: str, path: Path) -> npt.NDArray[Any]:
+    if name not in arrays:
+        hint = records.nearest(name, list(arrays)) if arrays else "It holds no arrays."
+        raise DataError(f"no array {name!r} in {path.name}", hint=hint)
+    return arrays[name]
+
+
+def _check_samples(samples: npt.NDArray[Any], spec: TensorSpec, name: str) -> None:
+    first = spec.shape[0] if spec.shape[:1] != (-1,) else max(len(samples), 1)
+    shape = samples.shape if samples.ndim == 0 else (first, *samples.shape[1:])
+    if wrong := spec.misfit(str(samples.dtype), shape):
+        raise DataError(
+            f"{name} does not fit the model: {wrong}",
+            hint="Give the samples exactly as a device will feed them.",
+        )
+    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
+        raise DataError(f"{name} holds values that are not finite")
+
+
+def _check_labels(labels: npt.NDArray[Any], name: str, count: int, classes: int) -> None:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{name} must be one integer a sample, got {labels.dtype} of shape "
+            f"{list(labels.shape)}"
+        )
+    if len(labels) != count:
+        raise DataError(f"{name} has {len(labels)} labels for {count} samples")
+    if count and not (labels.min() >= 0 and labels.max() < classes):
+        raise DataError(
+            f"{name} runs from {labels.min()} to {labels.max()}, "
+            f"the model answers classes 0 to {classes - 1}"
+        )
+
+
+def _check_disjoint(calibrate: npt.NDArray[Any], evaluate: npt.NDArray[Any]) -> None:
+    held = {row.tobytes() for row in calibrate}
+    twice = sum(row.tobytes() in held for row in evaluate)
+    if twice:
+        raise DataError(
+            f"{twice} of {len(evaluate)} evaluation samples are calibration samples too",
+            hint="Judge by samples nothing was fitted to.",
+        )
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    parts = (
+        f"{name} {array.dtype} {array.shape} {digest.of_bytes(array.tobytes())}"
+        for name, array in sorted(arrays.items())
+    )
+    return digest.of_bytes("\n".join(parts).encode())

@@ -1,0 +1,105 @@
+"""What was measured, kept in files that are named by their own digest.
+
+Measurements are inputs: the same inputs and the same evidence give the same report. A
+measurement is found again by its key, which says what was measured of which files on
+which machine with which tools; the second run reuses it. One that is taken again
+carries the figures it replaces, so that what changed with it can be told ever after.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edgewright.core import canonical, digest, durable, records
+from edgewright.core.errors import DataError
+from edgewright.core.evidence import Evidence, PairedCounts
+from edgewright.toolchain.planner.values import to_bytes
+
+Figures = dict[str, tuple[Evidence, ...]]
+Counts = dict[str, tuple[PairedCounts, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One thing measured of all candidates together.
+
+    Attributes:
+        kind: accuracy, latency or footprint.
+        key: Digest of what decides the figures, apart from chance.
+        figures: By candidate.
+        counts: By candidate, for accuracy.
+        previous: The figures this one replaced, by candidate.
+    """
+
+    kind: str
+    key: str
+    figures: Figures = field(default_factory=dict)
+    counts: Counts = field(default_factory=dict)
+    previous: Figures = field(default_factory=dict)
+
+
+class Ledger:
+    """The evidence folder of one run.
+
+    ``used`` names the file of each kind of measurement this run relies on.
+    """
+
+    def __init__(self, before: Path, folder: Path, *, again: bool = False) -> None:
+        """Read what an earlier run left.
+
+        Args:
+            before: Its evidence folder, which need not exist.
+            folder: Where this run's evidence is written.
+            again: Measure even what is there.
+        """
+        self._known = _read_all(before)
+        self._folder = folder
+        self._again = again
+        self.used: dict[str, str] = {}
+
+    def obtain(
+        self,
+        kind: str,
+        about: Mapping[str, object],
+        take: Callable[[], Measurement],
+        *,
+        observe: Callable[[str], None],
+    ) -> Measurement:
+        """Return the measurement about ``about``, taken now unless it was before.
+
+        Args:
+            kind: accuracy, latency or footprint.
+            about: Everything that decides the figures: digests, machine, versions.
+            take: Measures; ``kind`` and ``key`` are filled in here.
+            observe: Is told first what is done.
+        """
+        key = digest.of_bytes(canonical.encode({"kind": kind, **about}))
+        known = self._known.get(key)
+        if known is not None and not self._again:
+            observe(f"{kind}, from stored evidence")
+            self._write(known)
+            return known
+        observe(kind)
+        taken = replace(take(), kind=kind, key=key)
+        if known is not None:
+            taken = replace(taken, previous=known.figures)
+        self._write(taken)
+        return taken
+
+    def _write(self, measurement: Measurement) -> None:
+        data = to_bytes(measurement)
+        name = f"{digest.hex_of(digest.of_bytes(data))}.json"
+        durable.replace_file(self._folder / name, data)
+        self.used[measurement.kind] = name
+
+
+def _read_all(folder: Path) -> dict[str, Measurement]:
+    """Return every measurement of a folder by key; a file that was altered is ignored."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        data = path.read_bytes()
+        if digest.hex_of(digest.of_bytes(data)) == path.stem:
+            known = records.decode(Measurement, json.loads(data), error=DataError)
+            found[known.key] = known
+    return found

@@ -1,0 +1,165 @@
+"""Make the candidates of a plan: apply, lower, write, and check what was written."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewright.core import digest, durable
+from edgewright.core.errors import ModelError, QuantizeError
+from edgewright.runtime.engines import Engine
+from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.measure import accuracy, parity
+from edgewright.toolchain.planner.values import CandidatePlan, DoneStep, Plan, Step
+from edgewright.toolchain.targets import TARGETS, load_target
+from edgewright.toolchain.techniques import TECHNIQUES, load_technique
+
+# Real inputs on which a float candidate is compared with its source.
+_PARITY_SAMPLES = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """A candidate on disk.
+
+    Attributes:
+        plan: What was decided.
+        steps: What was done.
+        graph: What was lowered.
+        model: The file the engine is given.
+        files: Digest of each file by name.
+    """
+
+    plan: CandidatePlan
+    steps: tuple[DoneStep, ...]
+    graph: Graph
+    model: Path
+    files: dict[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """One digest for all its files."""
+        listed = "\n".join(f"{name} {self.files[name]}" for name in sorted(self.files))
+        return digest.of_bytes(listed.encode())
+
+
+@dataclass(slots=True)
+class Workshop:
+    """Makes candidates into ``folder``, each step once however many share it.
+
+    Attributes:
+        plan: What to make.
+        source: The user's graph.
+        samples: Calibration inputs.
+        folder: Gets a folder for each candidate.
+        left_out: What was not made, and why.
+    """
+
+    plan: Plan
+    source: Graph
+    samples: npt.NDArray[Any]
+    folder: Path
+    left_out: dict[str, str] = field(default_factory=dict)
+    _done: dict[tuple[str, ...], tuple[Graph, DoneStep]] = field(default_factory=dict)
+
+    def make(self, observe: Callable[[str], None]) -> list[Made]:
+        """Return the candidates that could be made; ``observe`` is told each name first.
+
+        Raises:
+            QuantizeError: No candidate that may be chosen could be made.
+        """
+        made: list[Made] = []
+        for candidate in self.plan.candidates:
+            observe(candidate.name)
+            try:
+                one = self._one(candidate, made)
+            except QuantizeError as error:
+                self.left_out[candidate.name] = str(error)
+                continue
+            if one is not None:
+                made.append(one)
+        if not any(one.plan.choosable for one in made):
+            reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
+            raise QuantizeError(
+                f"no candidate could be made: {reasons}",
+                hint="Ask for --quantization auto, or look at what the model consists of.",
+            )
+        return made
+
+    def _one(self, candidate: CandidatePlan, made: Sequence[Made]) -> Made | None:
+        graph, done = self.source, []
+        path: tuple[str, ...] = ()
+        for step in candidate.steps:
+            path = (*path, f"{step.technique} {sorted(step.settings.items())}")
+            graph, what = self._step(path, graph, step)
+            done.append(what)
+        if done and not any(step.applied for step in done):
+            self.left_out[candidate.name] = done[-1].notes[0]
+            return None
+        files = load_target(self.plan.target).lower(graph)
+        digests = {name: digest.of_bytes(data) for name, data in files.items()}
+        twin = next((other for other in made if other.files == digests), None)
+        if twin is not None:
+            self.left_out[candidate.name] = f"came out as the same files as {twin.plan.name}"
+            return None
+        folder = self.folder / candidate.name
+        for name, data in files.items():
+            durable.replace_file(folder / name, data)
+        entry = folder / TARGETS[self.plan.target].entry
+        return Made(candidate, tuple(done), graph, entry, digests)
+
+    def _step(self, path: tuple[str, ...], graph: Graph, step: Step) -> tuple[Graph, DoneStep]:
+        """Apply one step, or take what came of it for another candidate."""
+        if path not in self._done:
+            technique = load_technique(step.technique)
+            samples = self.samples if TECHNIQUES[step.technique].calibrates else None
+            notes: tuple[str, ...]
+            try:
+                result = technique.apply(graph, step.settings, samples)
+            except QuantizeError:
+                raise
+            except ModelError as error:
+                # A float step that a graph does not allow is left out by name; the
+                # steps after it are still worth trying.
+                after, applied, notes = graph, False, (str(error),)
+            else:
+                after, applied, notes = result.graph, result.changed, result.notes
+            did = DoneStep(step.technique, step.settings, step.reason, applied, notes)
+            self._done[path] = (after, did)
+        return self._done[path]
+
+
+def check_floats(
+    made: Sequence[Made],
+    engine: Engine,
+    source: Path,
+    samples: npt.NDArray[Any],
+) -> None:
+    """Compare every candidate that should answer exactly like the source with it.
+
+    Args:
+        made: All candidates; those with integer weights are judged by accuracy instead.
+        engine: What runs both.
+        source: The file as the user gave it.
+        samples: Real inputs.
+
+    Raises:
+        ParityError: A written model answers differently.
+    """
+    some = samples[:_PARITY_SAMPLES]
+    expected = accuracy.answers(engine, source, some)
+    for one in made:
+        if not any(TECHNIQUES[step.technique].calibrates for step in one.steps):
+            answered = accuracy.answers(engine, one.model, some)
+            parity.check_parity(expected, answered, one.plan.name)
+
+
+def right(
+    answers: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return for each sample whether the largest answer is that of its class."""
+    found: npt.NDArray[np.bool_] = answers.argmax(axis=1) == labels
+    return found

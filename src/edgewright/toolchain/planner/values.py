@@ -1,0 +1,286 @@
+"""What was asked, what was decided and what happened: three documents.
+
+All are frozen dataclasses that ``core.records`` turns into JSON and back; numbers are
+integers with their unit in the name, and there are no times, so that the same inputs
+and the same evidence give the same bytes.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgewright.bundle.manifest import Policy
+from edgewright.core import digest, records
+from edgewright.core.contract import Contract, Verdict
+from edgewright.core.evidence import Evidence, PairedCounts
+from edgewright.core.tensors import TensorSpec
+
+FORMAT = 1
+
+# What may be chosen: everything, int8 or an error, floats only.
+QUANTIZATIONS = ("auto", "int8", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What was asked; files are named by digest.
+
+    Attributes:
+        model: The stem of the model's file, for people.
+        device: ``host``, or a name in the catalogue.
+        quantization: One of ``QUANTIZATIONS``.
+        allow_slower: Whether a candidate slower than the float baseline may be chosen.
+        accept_estimates: Whether figures that were not measured may decide.
+        classes: Names of the classes, one an output.
+        tools: Versions that decide bytes.
+    """
+
+    format: int
+    model: str
+    model_sha256: str
+    reference_sha256: str
+    data_sha256: str
+    device: str
+    contract: Contract
+    policy: Policy
+    classes: tuple[str, ...]
+    tools: dict[str, str]
+    quantization: str = "auto"
+    allow_slower: bool = False
+    accept_estimates: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a wish we have no word for."""
+        if self.quantization not in QUANTIZATIONS:
+            known = ", ".join(QUANTIZATIONS)
+            raise ValueError(f"quantization must be one of {known}, got {self.quantization!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One technique of a candidate.
+
+    Attributes:
+        technique: A name in ``techniques``.
+        settings: Its settings, those left out having their default.
+        reason: Why it is tried.
+    """
+
+    technique: str
+    settings: dict[str, str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePlan:
+    """A candidate to make; ``choosable`` says whether the recipe lets it ship."""
+
+    name: str
+    steps: tuple[Step, ...]
+    choosable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was decided to try.
+
+    Attributes:
+        target: What candidates are lowered to, a name in ``targets``.
+        engine: What loads them.
+        baseline: The candidate the others may not be slower than.
+        left_out: Techniques not tried, each with the reason.
+    """
+
+    format: int
+    target: str
+    engine: str
+    baseline: str
+    candidates: tuple[CandidatePlan, ...]
+    left_out: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DoneStep:
+    """A technique as it was applied; ``notes`` say what it did, with the numbers."""
+
+    technique: str
+    settings: dict[str, str]
+    reason: str
+    applied: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FindingLine:
+    """``core.contract.Finding`` with its outcome as text."""
+
+    limit: str
+    outcome: str
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateReport:
+    """A candidate with everything known of it.
+
+    Attributes:
+        steps: What was done to make it.
+        precision: What the bulk of its weights is.
+        files: Digest of each of its files by name.
+        outcome: Of the contract: pass, fail or inconclusive.
+        findings: What each limit came to.
+        chosen: Whether this one ships.
+        reason: Why it was chosen, or why not.
+        evidence: What was measured of it.
+        counts: How its answers compare with the reference's.
+    """
+
+    name: str
+    steps: tuple[DoneStep, ...]
+    precision: str
+    files: dict[str, str]
+    outcome: str
+    findings: tuple[FindingLine, ...]
+    chosen: bool
+    reason: str
+    evidence: tuple[Evidence, ...]
+    counts: tuple[PairedCounts, ...]
+
+    def figure(self, name: str) -> Evidence | None:
+        """Return what was measured under ``name``, None if nothing was."""
+        return next((e for e in self.evidence if e.name == name), None)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of all its files."""
+        figure = self.figure("file_bytes")
+        return figure.value if figure else 0
+
+    @property
+    def overall(self) -> PairedCounts:
+        """The counts over all samples."""
+        return self.counts[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The contract closest to the one asked that a candidate would meet for certain.
+
+    Attributes:
+        candidate: Which one.
+        contract: What was asked, with the limits it misses moved to where it stands.
+        moved: The limits that were moved.
+    """
+
+    candidate: str
+    contract: Contract
+    moved: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenIndex:
+    """The golden inputs beside this report, and the reference's answers to them.
+
+    Attributes:
+        samples: Which evaluation samples they are.
+        inputs: One file a tensor.
+        outputs: One file a tensor.
+        files: Digest of each of those files.
+    """
+
+    samples: tuple[int, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A kind of machine: ``name`` as it was asked for, and how it is known in evidence."""
+
+    name: str
+    title: str
+    fingerprint: str
+    resource_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened, and what it means.
+
+    Attributes:
+        recipe_sha256: Digest of ``recipe.json``.
+        plan_sha256: Digest of ``plan.json``.
+        device: What the contract is about.
+        host: What was measured on.
+        outcome: pass, fail or inconclusive.
+        chosen: Name of the candidate that ships; empty unless one passes.
+        missed: What was missed or is undecided, one sentence each.
+        nearest: Where the contract would have to be; None when it is met.
+        candidates: In the order of the plan.
+        left_out: What was not made, and why.
+        evidence_files: The evidence files of ``evidence/`` by what they are about.
+        changed: Decisions that new measurements changed, one sentence each.
+        samples: How many samples there were to evaluate and to calibrate on.
+    """
+
+    format: int
+    recipe: Recipe
+    recipe_sha256: str
+    plan_sha256: str
+    device: Machine
+    host: Machine
+    outcome: str
+    chosen: str
+    missed: tuple[str, ...]
+    candidates: tuple[CandidateReport, ...]
+    left_out: dict[str, str]
+    evidence_files: dict[str, str]
+    golden: GoldenIndex
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    samples: dict[str, int]
+    engine: str
+    baseline: str
+    nearest: Nearest | None = None
+    changed: tuple[str, ...] = field(default=())
+
+    def candidate(self, name: str) -> CandidateReport:
+        """Return the candidate called ``name``; a ValueError when there is none."""
+        for candidate in self.candidates:
+            if candidate.name == name:
+                return candidate
+        raise ValueError(f"no candidate {name!r} in this report")
+
+    @property
+    def shipped(self) -> CandidateReport:
+        """The chosen candidate, or the nearest where none was chosen."""
+        return self.candidate(self.chosen or (self.nearest.candidate if self.nearest else ""))
+
+
+def lines(verdict: Verdict) -> tuple[FindingLine, ...]:
+    """Return the findings of a verdict as plain data."""
+    return tuple(
+        FindingLine(f.limit, f.outcome.value, f.reason, f.remedy) for f in verdict.findings
+    )
+
+
+def written(limit: str, value: int) -> str:
+    """Return a limit as it stands in a project file: ``accuracy_drop_points = 1.0``."""
+    if limit == "min_retention_bp":
+        return f"min_retention = {value / 10_000:g}"
+    if limit.endswith("_bp"):
+        return f"{limit.removesuffix('_bp')}_points = {value / 100:g}"
+    return f"{limit} = {value}"
+
+
+def to_bytes(document: Any) -> bytes:
+    """Return a document as JSON a person can read; the same value, the same bytes."""
+    text = json.dumps(records.encode(document), indent=2, sort_keys=True, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def sha256(document: Any) -> str:
+    """Return the digest of ``to_bytes``."""
+    return digest.of_bytes(to_bytes(document))

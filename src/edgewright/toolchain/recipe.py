@@ -1,0 +1,323 @@
+"""``optimize``: from a model, real inputs and a contract to a candidate that is proven.
+
+It loads and checks, makes candidates, writes them, measures what was written on the
+engine a device runs, and chooses by evidence. The folder it leaves holds what was
+asked (``recipe.json``), what was decided (``plan.json``), what happened
+(``report.json``), the evidence, the candidates and the golden answers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewright.bundle.manifest import Policy
+from edgewright.core import config, digest, durable
+from edgewright.core.contract import Contract, Outcome
+from edgewright.core.errors import ContractError, InconclusiveError
+from edgewright.runtime.engines import Engine, load_engine
+from edgewright.toolchain.measure import accuracy, golden
+from edgewright.toolchain.measure.data import DataKeys
+from edgewright.toolchain.measure.latency import Budget
+from edgewright.toolchain.planner import inputs, outcome, workspace
+from edgewright.toolchain.planner.decide import Decision, Rules, decide
+from edgewright.toolchain.planner.gather import Bench, gather
+from edgewright.toolchain.planner.inputs import Inputs, Order
+from edgewright.toolchain.planner.ledger import Ledger
+from edgewright.toolchain.planner.perform import Workshop, check_floats
+from edgewright.toolchain.planner.values import (
+    FORMAT,
+    GoldenIndex,
+    Plan,
+    Recipe,
+    Report,
+    sha256,
+    to_bytes,
+    written,
+)
+from edgewright.toolchain.report import page
+
+__all__ = ["Event", "Order", "Plan", "Project", "Recipe", "Report", "carry_out", "optimize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a watcher may want to show: ``kind`` is stage, candidate or done."""
+
+    kind: str
+    fields: Mapping[str, Any]
+
+
+Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTable:
+    """``[model]`` of a project file; the path is relative to that file."""
+
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataTable:
+    """``[data]`` of a project file; the path is relative to that file."""
+
+    path: str = ""
+    keys: DataKeys = field(default_factory=DataKeys)
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeTable:
+    """``[recipe]`` of a project file."""
+
+    quantization: str = "auto"
+    allow_slower: bool = False
+    accept_estimates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """An ``edgewright.toml``; ``contract`` holds the keys of ``core.contract.from_table``."""
+
+    model: ModelTable = field(default_factory=ModelTable)
+    data: DataTable = field(default_factory=DataTable)
+    contract: dict[str, Any] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    recipe: RecipeTable = field(default_factory=RecipeTable)
+
+
+def load_project(path: Path) -> Project:
+    """Return the project file at ``path``.
+
+    Raises:
+        ConfigError: No such file, not TOML, an unknown key, or a wrong value.
+    """
+    return config.load(Project, path)
+
+
+def optimize(
+    model: str | Path,
+    *,
+    data: str | Path,
+    device: str = inputs.HOST,
+    reference: str | Path | None = None,
+    contract: Contract | None = None,
+    out: str | Path | None = None,
+    quantization: str = "auto",
+    classes: Sequence[str] = (),
+    force: bool = False,
+    measure_again: bool = False,
+    observe: Observer | None = None,
+) -> Report:
+    """Return the report on the best candidate that meets ``contract``.
+
+    Args:
+        model: An ONNX model from one input to one row of class scores.
+        data: An npz file with ``calibrate_images``, ``evaluate_images`` and
+            ``evaluate_labels``.
+        device: ``host`` for this machine, or a name in the catalogue.
+        reference: The model whose answers count; ``model`` itself when None.
+        contract: What must hold; the default limits only the accuracy lost.
+        out: The folder to make; ``out/<stem of the model>`` when None.
+        quantization: ``auto``, ``int8`` (int8 or an error) or ``none``.
+        classes: Names of the classes; their numbers when empty.
+        force: Overwrite what was made from other inputs.
+        measure_again: Take measurements anew that an earlier run left in ``out``.
+        observe: Is told what goes on.
+
+    Raises:
+        ContractError: No candidate meets the contract; the report is written.
+        InconclusiveError: The evidence does not decide; the report is written.
+        ModelError: The model cannot be used.
+        DataError: The samples cannot be used.
+        UsageError: What is asked cannot mean anything, or would overwrite.
+        StorageError: The disk refused; what was there before is untouched.
+    """
+    order = Order(
+        model=Path(model),
+        data=Path(data),
+        device=device,
+        reference=Path(reference) if reference is not None else None,
+        contract=contract or Contract(),
+        out=Path(out) if out is not None else None,
+        quantization=quantization,
+        classes=tuple(classes),
+    )
+    return carry_out(order, force=force, measure_again=measure_again, observe=observe)
+
+
+def carry_out(
+    order: Order,
+    *,
+    force: bool = False,
+    measure_again: bool = False,
+    observe: Observer | None = None,
+) -> Report:
+    """Do what ``optimize`` says, for an order; the arguments and errors are the same."""
+    run = _Run(order, observe or _unseen)
+    run.stage("load", "the model and the samples")
+    given = inputs.read(order)
+    workspace.check_free(order.folder, given.recipe, force=force)
+    with workspace.workspace(order.folder) as work:
+        before = order.folder / workspace.EVIDENCE
+        ledger = Ledger(before, work / workspace.EVIDENCE, again=measure_again)
+        report = run.perform(given, work, ledger)
+        run.stage("write", "the report")
+        for name, data in (
+            (workspace.RECIPE, to_bytes(given.recipe)),
+            (workspace.PLAN, to_bytes(given.plan)),
+            (workspace.REPORT, to_bytes(report)),
+            (workspace.PAGE, page(report).encode()),
+        ):
+            durable.replace_file(work / name, data)
+        workspace.commit(work, order.folder)
+    run.say("done", outcome=report.outcome, chosen=report.chosen, folder=str(order.folder))
+    _raise_unless_met(report, order.folder)
+    return report
+
+
+def _unseen(_event: Event) -> None:
+    """Let an event pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One performance of an order, and who watches it."""
+
+    order: Order
+    observe: Observer
+
+    def say(self, kind: str, **fields: Any) -> None:
+        """Tell the watcher."""
+        self.observe(Event(kind, fields))
+
+    def stage(self, name: str, what: str) -> None:
+        """Tell the watcher that a stage begins."""
+        self.say("stage", stage=name, what=what)
+
+    def perform(self, given: Inputs, work: Path, ledger: Ledger) -> Report:
+        """Make, measure and judge the candidates; return what came of it."""
+        engine = load_engine(given.plan.engine)
+        workshop = Workshop(
+            given.plan, given.graph, given.data.calibrate, work / workspace.CANDIDATES
+        )
+        made = workshop.make(lambda name: self.stage("make", name))
+        self.stage("check", "parity of the float candidates with the model")
+        check_floats(made, engine, self.order.model, given.data.evaluate)
+        self.stage("answer", "the reference's answers")
+        reference = accuracy.answers(engine, given.reference, given.data.evaluate)
+        index = _write_golden(work, engine, given, reference)
+        bench = Bench(
+            engine=engine,
+            data=given.data,
+            reference=reference,
+            reference_sha256=given.recipe.reference_sha256,
+            machine=given.host.fingerprint,
+            tools=given.recipe.tools,
+            budget=Budget(),
+        )
+        now, before = gather(
+            made,
+            bench,
+            ledger,
+            baseline=given.plan.baseline,
+            observe=lambda what: self.stage("measure", what),
+        )
+        rules = _rules(given)
+        decision = decide(now, rules)
+        report = _report(
+            given,
+            decision,
+            candidates=outcome.candidate_reports(made, now, decision),
+            left_out=workshop.left_out,
+            evidence_files=dict(ledger.used),
+            golden=index,
+            changed=outcome.changed(decide(before, rules), decision),
+        )
+        for candidate in report.candidates:
+            self.say("candidate", **outcome.summary(candidate))
+        return report
+
+
+def _rules(given: Inputs) -> Rules:
+    return Rules(
+        contract=given.recipe.contract,
+        machine=given.device.fingerprint,
+        host=given.host.fingerprint,
+        allow_slower=given.recipe.allow_slower,
+        accept_estimates=given.recipe.accept_estimates,
+    )
+
+
+def _report(
+    given: Inputs, decision: Decision, *, left_out: dict[str, str], **found: Any
+) -> Report:
+    """Return the report: ``found`` is what was done, the rest follows from it."""
+    return Report(
+        format=FORMAT,
+        recipe=given.recipe,
+        recipe_sha256=sha256(given.recipe),
+        plan_sha256=sha256(given.plan),
+        device=given.device,
+        host=given.host,
+        outcome=decision.outcome.value,
+        chosen=decision.chosen,
+        missed=outcome.missed(decision),
+        left_out={**given.plan.left_out, **left_out},
+        inputs=given.graph.inputs,
+        outputs=given.graph.outputs,
+        samples={
+            "calibrate": len(given.data.calibrate),
+            "evaluate": len(given.data.evaluate),
+        },
+        engine=given.plan.engine,
+        baseline=given.plan.baseline,
+        nearest=decision.nearest,
+        **found,
+    )
+
+
+def _write_golden(
+    work: Path, engine: Engine, given: Inputs, reference: npt.NDArray[np.floating[Any]]
+) -> GoldenIndex:
+    """Write the golden inputs and the reference's answers, asked one by one."""
+    chosen = golden.choose(reference, given.data)
+    samples = given.data.evaluate[chosen]
+    answered = accuracy.answers(engine, given.reference, samples, one_by_one=True)
+    files = {}
+    for name, array in (("input-0.bin", samples), ("output-0.bin", answered)):
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        durable.replace_file(work / workspace.GOLDEN / name, data)
+        files[name] = digest.of_bytes(data)
+    return GoldenIndex(
+        samples=tuple(chosen.tolist()),
+        inputs=("input-0.bin",),
+        outputs=("output-0.bin",),
+        files=files,
+    )
+
+
+def _raise_unless_met(report: Report, folder: Path) -> None:
+    """Raise what the outcome of ``report`` means for the caller."""
+    if report.outcome == Outcome.PASS.value or report.nearest is None:
+        return
+    near = report.nearest
+    missed = [f"{f.limit}: {f.reason}" for f in report.shipped.findings if f.outcome != "pass"]
+    listed = "; ".join(missed or report.missed)
+    hint = f"The report is {folder / workspace.PAGE}."
+    if near.moved:
+        limits = ", ".join(written(name, getattr(near.contract, name)) for name in near.moved)
+        hint = f"{near.candidate} would meet {limits}. {hint}"
+    if report.outcome == Outcome.INCONCLUSIVE.value:
+        raise InconclusiveError(
+            f"the evidence does not decide the contract; {near.candidate} comes nearest: "
+            f"{listed}",
+            hint=hint,
+        )
+    raise ContractError(
+        f"no candidate meets the contract; {near.candidate} comes nearest: {listed}", hint=hint
+    )

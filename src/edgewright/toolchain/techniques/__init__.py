@@ -1,0 +1,125 @@
+"""What a technique is, and the table of the ones we have.
+
+A technique makes a graph smaller or faster and says what it did. Nothing here
+imports a technique: the table is data the planner, the help and the docs read.
+Each may be used alone::
+
+    graph = load(Path("model.onnx"))
+    applied = load_technique("quantize").apply(graph, {"granularity": "channel"}, images)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+import numpy.typing as npt
+
+from edgewright.core import records
+from edgewright.core.errors import UsageError
+from edgewright.toolchain.ir.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a technique did.
+
+    Attributes:
+        graph: The graph after it.
+        changed: Whether ``graph`` computes or stores anything differently.
+        notes: What was done, one sentence each, with the numbers.
+    """
+
+    graph: Graph
+    changed: bool
+    notes: tuple[str, ...]
+
+
+class Technique(Protocol):
+    """One way to change a graph. Every technique passes ``tests/conformance``."""
+
+    def apply(
+        self,
+        graph: Graph,
+        settings: Mapping[str, str],
+        samples: npt.NDArray[Any] | None = None,
+    ) -> Applied:
+        """Return the graph after this technique; ``graph`` itself is left as it is.
+
+        Args:
+            graph: What to change.
+            settings: A value for each name in ``TechniqueInfo.settings``; what is left
+                out has the first value listed there.
+            samples: Inputs to calibrate on, first dimension the sample; only read where
+                ``TechniqueInfo.calibrates`` is true.
+
+        Raises:
+            UsageError: A setting that does not exist.
+            ModelError: The graph cannot be changed this way.
+            DataError: ``samples`` are needed and missing.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TechniqueInfo:
+    """A row of the table.
+
+    Attributes:
+        name: As users write it; also the sibling package that holds ``TECHNIQUE``.
+        summary: What it is for, one sentence.
+        calibrates: Whether it needs samples of real input.
+        settings: Every setting with its values, the default first.
+    """
+
+    name: str
+    summary: str
+    calibrates: bool
+    settings: Mapping[str, tuple[str, ...]]
+
+
+TECHNIQUES = {
+    info.name: info
+    for info in (
+        TechniqueInfo(
+            "fuse",
+            "Compute once what never changes, and one node where several did the same.",
+            calibrates=False,
+            settings={"level": ("portable", "none")},
+        ),
+        TechniqueInfo(
+            "quantize",
+            "Store weights as int8 and compute on 8-bit activations.",
+            calibrates=True,
+            settings={"granularity": ("channel", "tensor")},
+        ),
+    )
+}
+
+
+def load_technique(name: str) -> Technique:
+    """Import the technique called ``name``.
+
+    Raises:
+        UsageError: There is no such technique.
+    """
+    if name not in TECHNIQUES:
+        hint = records.nearest(name, list(TECHNIQUES))
+        raise UsageError(f"no technique {name!r}", hint=hint)
+    return cast("Technique", import_module(f"{__name__}.{name}").TECHNIQUE)
+
+
+def settle(name: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """Return ``settings`` of the technique ``name`` with its defaults filled in.
+
+    Raises:
+        UsageError: A setting or a value it does not have.
+    """
+    known = TECHNIQUES[name].settings
+    for key, value in settings.items():
+        if key not in known:
+            hint = records.nearest(key, list(known))
+            raise UsageError(f"{name} has no setting {key!r}", hint=hint)
+        if value not in known[key]:
+            hint = records.nearest(value, list(known[key]))
+            raise UsageError(f"{name}.{key} cannot be {value!r}", hint=hint)
+    return {key: settings.get(key, values[0]) for key, values in known.items()}

@@ -1,0 +1,34 @@
+"""ONNX Runtime's own graph optimiser, run ahead of time at its portable level."""
+
+import onnx
+import onnxruntime
+
+from edgewright.core.errors import ModelError
+from edgewright.toolchain.ir import ort
+from edgewright.toolchain.ir.graph import STANDARD_DOMAINS, Graph
+from edgewright.toolchain.ir.tidy import tidy
+
+
+def optimise(graph: Graph) -> Graph:
+    """Return what ONNX Runtime makes of ``graph`` at ``ORT_ENABLE_BASIC``.
+
+    Raises:
+        ModelError: It refuses the graph, or answers with operators of its own.
+    """
+    with ort.quiet("optimise the graph", ModelError) as folder:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(folder / "optimised.onnx")
+        options.intra_op_num_threads = 1
+        onnxruntime.InferenceSession(
+            graph.to_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+        proto = onnx.load(folder / "optimised.onnx")
+    given = {node.domain for node in graph.proto.graph.node}
+    for node in proto.graph.node:
+        if node.domain not in STANDARD_DOMAINS | given:
+            raise ModelError(
+                f"the optimiser wrote {node.domain}.{node.op_type}, which only it can run",
+                hint="Leave fuse out of the recipe for this model.",
+            )
+    return tidy(proto)

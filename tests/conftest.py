@@ -1,0 +1,102 @@
+"""What every test run shares: the scale of campaigns, and programs not every machine has.
+
+``--scale full`` runs the fault campaigns over every point instead of a sample; tests ask
+the ``scale`` fixture. ``@pytest.mark.needs("chromium")`` says that a test cannot run
+without something; where it is missing the test is skipped with the reason, and where
+``CI`` is set it fails, because a build that skips has not checked. Nothing else is
+skipped, and the order is random (``-p randomly -p "randomly_seed=N"`` repeats one).
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+from hypothesis import settings
+
+SAMPLED, FULL = "sampled", "full"
+
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("soak", deadline=None, max_examples=2000)
+
+
+def pytest_addoption(parser):
+    """Add ``--scale``."""
+    parser.addoption(
+        "--scale",
+        choices=(SAMPLED, FULL),
+        default=SAMPLED,
+        help="how much of a fault campaign to run: a sample, or every point",
+    )
+
+
+def pytest_configure(config):
+    """Choose how many examples hypothesis draws, and whether the same ones each time."""
+    if config.getoption("--scale") == FULL:
+        settings.load_profile("soak")
+    else:
+        settings.load_profile("ci" if _in_ci() else "local")
+
+
+def pytest_runtest_setup(item):
+    """Skip, or in CI fail, a test whose needs are not met."""
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            if why_not := missing(name):
+                reason = f"needs {name}: {why_not}"
+                if _in_ci():
+                    pytest.fail(reason, pytrace=False)
+                pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def scale(request):
+    """``sampled`` or ``full``."""
+    return request.config.getoption("--scale")
+
+
+def missing(name):
+    """Return why this machine cannot offer ``name``; empty if it can."""
+    if name not in _NEEDS:
+        raise pytest.UsageError(f"unknown need {name!r}, known: {', '.join(_NEEDS)}")
+    return _NEEDS[name]()
+
+
+def _in_ci():
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def _no_mount():
+    """Mount and unmount a small file system, which takes rights and a kernel that lets."""
+    if not shutil.which("mount"):
+        return "there is no mount program"
+    with tempfile.TemporaryDirectory() as folder:
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            return made.stderr.strip() or "mount refused"
+        subprocess.run(["umount", folder], check=True)
+    return ""
+
+
+def _no_program(*names):
+    def why_not():
+        found = any(shutil.which(name) for name in names)
+        return "" if found else f"none of {', '.join(names)} is installed"
+
+    return why_not
+
+
+_NEEDS = {
+    "mount": _no_mount,
+    "chromium": _no_program("chromium", "chromium-browser", "google-chrome", "chrome"),
+    "node": _no_program("node"),
+    "openssl": _no_program("openssl"),
+    "git": _no_program("git"),
+}

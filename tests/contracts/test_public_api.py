@@ -1,0 +1,42 @@
+"""The names others may rely on are the stored ones."""
+
+import pytest
+from tools.public_api import SOURCE, STORED, public_api
+
+import edgewright
+
+
+def test_the_public_names_are_the_stored_ones():
+    """A change that is meant is written down: python tools/public_api.py --write."""
+    assert "\n".join(public_api(SOURCE)) == STORED.read_text().rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("def load(source, *, threads=1): ...", "door.load(source, *, threads=1)"),
+        (
+            "class Engine:\n    name: str\n    def run(self, x): ...",
+            "door.Engine.run(self, x)",
+        ),
+        ("__all__ = ['a']\ndef a(): ...\ndef b(): ...", "door.a()"),
+        ("TABLE = {}", "door.TABLE"),
+    ],
+)
+def test_a_change_of_a_front_door_is_seen(tmp_path, monkeypatch, change, expected):
+    """A function, a method, a name left out of __all__, a constant."""
+    monkeypatch.setattr("tools.public_api.ALSO", ())
+    (tmp_path / "door").mkdir()
+    (tmp_path / "door" / "__init__.py").write_text(change)
+
+    names = public_api(tmp_path)
+
+    assert expected in names
+    assert "door.b()" not in names
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """The two names an application needs are loaded when they are first asked for."""
+    assert edgewright.__all__ == ["__version__", "optimize"]
+    with pytest.raises(AttributeError, match="no attribute 'optimise'"):
+        edgewright.optimise  # noqa: B018
