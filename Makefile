@@ -1,7 +1,7 @@
 # The commands people type, and the ones CI runs. `make` alone lists them.
 
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+PIP := $(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check
 JOBS ?= 2
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -20,7 +20,7 @@ check: $(VENV)/.dev ## the gate before a commit, under two minutes
 	@echo "== format"; ruff format --check . || { echo "hint: make format" >&2; exit 1; }
 	@echo "== lint"; ruff check --quiet .
 	@echo "== size"; python tools/size.py --quiet
-	@echo "== floors"; lint-imports --no-logo >.venv/lint.log 2>&1 || { cat .venv/lint.log >&2; exit 1; }
+	@echo "== floors"; lint-imports --no-logo --no-cache >$(VENV)/lint.log 2>&1 || { cat $(VENV)/lint.log >&2; exit 1; }
 	@echo "== types"; mypy --no-error-summary
 	@echo "== quick tests"; python -m pytest -q -m "not slow" -n $(JOBS)
 
@@ -38,8 +38,8 @@ docs: $(VENV)/.dev ## write the generated pages of docs/ anew
 
 wheels: $(VENV)/.dev ## both wheels into dist/
 	@rm -rf dist
-	@python -m build --wheel --no-isolation --outdir dist . >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
-	@python -m build --wheel --no-isolation --outdir dist packaging/device >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
+	@python -m build --wheel --no-isolation --outdir dist . >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log >&2; exit 1; }
+	@python -m build --wheel --no-isolation --outdir dist packaging/device >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log >&2; exit 1; }
 	@ls -l dist
 
 format: $(VENV)/.dev ## lay the code out and mend what ruff can mend

@@ -78,8 +78,8 @@ def _optimized(work: Path, *, runs: int) -> list[Row]:
             *("-o", work / f"out-{run}"),
         )
         seconds.append(time.perf_counter() - began)
-    ratio, speedup = report["size_reduction"], report["speedup"]
-    drop = report["accuracy_delta"]
+    ratio, speedup = report["summary"]["size_reduction"], report["summary"]["speedup"]
+    drop = report["summary"]["accuracy_delta"]
     bounds = f"{drop['low_bp'] / 100:.2f} to {drop['high_bp'] / 100:.2f}"
     lost = row("accuracy lost", [drop["estimate_bp"] / 100], "points", n=drop["n"])
     return [

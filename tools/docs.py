@@ -1,17 +1,19 @@
 """Write the pages of docs/ that are made from the code; ``make docs`` runs this.
 
 ``docs/cli.md`` is made from the argument parsers, ``docs/settings.md`` from the
-dataclasses that read TOML files, ``docs/bundle-manifest.schema.json`` from the
-manifest's dataclasses. ``--check`` writes nothing and fails when a page is not what
-the code says, which is what ``tests/contracts/test_docs.py`` does too.
+dataclasses that read TOML files, ``docs/choices.md`` from the tables of techniques,
+targets, engines and devices, ``docs/bundle-manifest.schema.json`` from the manifest.
+``--check`` writes nothing and fails when a page is not what the code says, which is
+what ``tests/contracts/test_docs.py`` does too.
 """
 
 import argparse
 import json
+import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,9 +22,14 @@ from edgewright.agent import DeviceConfig
 from edgewright.agent import main as agent
 from edgewright.bundle.manifest import Manifest
 from edgewright.cli import main as cli
+from edgewright.cli.remote import SERVER_VARIABLE, TOKEN_VARIABLE, Person
 from edgewright.core import records
 from edgewright.core.contract import _WRITTEN, QUANTITIES, Contract
+from edgewright.core.profile import catalogue
+from edgewright.runtime.engines import ENGINES
 from edgewright.toolchain.recipe import Project
+from edgewright.toolchain.targets import TARGETS
+from edgewright.toolchain.techniques import TECHNIQUES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _MADE = "<!-- made by `make docs` from the code: change it there -->"
@@ -31,9 +38,10 @@ _WORDS = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
 def commands() -> str:
     """Return ``docs/cli.md``."""
+    os.environ.pop("EDGEWRIGHT_HOME", None)  # it would show as a default
     lines = [_MADE, "", "# Commands", "", f"{_sentence(cli.EXIT_CODES)}", ""]
-    for parser in (cli.parser(), agent.parser()):
-        lines += _command(parser, 2)
+    for parser in programs():
+        lines += _command(parser, "", 2)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -56,12 +64,61 @@ def settings() -> str:
         "Relative paths are relative to the file.",
         "",
         *_table(Project, ""),
+        "## A person: `~/.config/edgewright/config.toml`",
+        "",
+        *_table(Person, ""),
         "## The environment",
         "",
-        "`EDGEWRIGHT_HOME` is the folder a device keeps its state in,",
-        "`/var/lib/edgewright` when unset. Nothing else is read from the environment.",
+        "| variable | meaning |",
+        "|---|---|",
+        "| `EDGEWRIGHT_HOME` | folder a device keeps its state in |",
+        f"| `{SERVER_VARIABLE}` | the `server` of a person's file |",
+        f"| `{TOKEN_VARIABLE}` | the `token_file` of a person's file |",
+        "",
+        "Nothing else is read from the environment.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def choices() -> str:
+    """Return ``docs/choices.md``."""
+    techniques = [
+        (
+            f"`{t.name}`",
+            t.summary,
+            "; ".join(_options(t.settings)),
+            "yes" if t.calibrates else "",
+        )
+        for t in TECHNIQUES.values()
+    ]
+    targets = [
+        (f"`{t.name}`", f"`{t.engine}`", f"`{t.entry}`", _list(t.dtypes))
+        for t in TARGETS.values()
+    ]
+    engines = [
+        (f"`{e.name}`", f"`{e.library}`", f"`{e.suffix}`", _list(e.dtypes))
+        for e in ENGINES.values()
+    ]
+    devices = [
+        (f"`{name}`", d.title, d.platform, d.resource_class, d.use)
+        for name, d in catalogue().items()
+    ]
+    lines = [_MADE, "", "# What there is to choose from", ""]
+    lines += [
+        "## Techniques",
+        "",
+        *_rows("technique|what it does|settings|calibrates", techniques),
+    ]
+    lines += ["## Targets", "", *_rows("target|its engine|entry file|computes in", targets)]
+    lines += ["## Engines", "", *_rows("engine|library|loads|takes and answers", engines)]
+    lines += [
+        "## Devices",
+        "",
+        "Each figure has its source: `edgewright devices show NAME`.",
+        "",
+    ]
+    lines += _rows("name|device|platform|class|use", devices)
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def schema() -> str:
@@ -73,6 +130,7 @@ def schema() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": commands,
     "settings.md": settings,
+    "choices.md": choices,
     "bundle-manifest.schema.json": schema,
 }
 
@@ -97,6 +155,11 @@ def main() -> int:
     return 1 if stale and args.check else 0
 
 
+def programs() -> tuple[argparse.ArgumentParser, ...]:
+    """Return the parsers of the two programs people type."""
+    return cli.parser(), agent._parser()  # noqa: SLF001  the program's own parser, only read
+
+
 def options(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
     """Yield how each argument of ``parser`` itself is written, and its help."""
     formatter = parser._get_formatter()  # noqa: SLF001  argparse offers no other way
@@ -109,21 +172,24 @@ def options(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
         yield names, said + _default(action)
 
 
-def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Return the parsers below ``parser`` by name."""
+def verbs(
+    parser: argparse.ArgumentParser,
+) -> dict[str, tuple[argparse.ArgumentParser, str]]:
+    """Return the parsers below ``parser`` by name, each with what the help says of it."""
     for action in parser._actions:  # noqa: SLF001
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            return dict(action.choices)
+            said = {one.dest: one.help or "" for one in action._choices_actions}  # noqa: SLF001
+            return {name: (one, said.get(name, "")) for name, one in action.choices.items()}
     return {}
 
 
-def _command(parser: argparse.ArgumentParser, level: int) -> list[str]:
-    rows = [f"| `{_cell(names)}` | {_cell(said)} |" for names, said in options(parser)]
-    lines = [f"{'#' * level} `{parser.prog}`", "", _sentence(parser.description or ""), ""]
+def _command(parser: argparse.ArgumentParser, said: str, level: int) -> list[str]:
+    rows = [f"| `{_cell(names)}` | {_cell(meaning)} |" for names, meaning in options(parser)]
+    lines = [f"{'#' * level} `{parser.prog}`", "", _sentence(parser.description or said), ""]
     if rows:
         lines += ["| argument | meaning |", "|---|---|", *rows, ""]
-    for verb in verbs(parser).values():
-        lines += _command(verb, min(level + 1, 4))
+    for verb, spoken in verbs(parser).values():
+        lines += _command(verb, spoken, min(level + 1, 4))
     return lines
 
 
@@ -132,7 +198,7 @@ def _metavar(action: argparse.Action) -> str:
 
 
 def _default(action: argparse.Action) -> str:
-    silent = action.default in {None, False, argparse.SUPPRESS, ""} or action.required
+    silent = action.required or not action.default or action.default == argparse.SUPPRESS
     said = "%(default)" in (action.help or "") or "default" in (action.help or "")
     if silent or said or not action.option_strings:
         return ""
@@ -204,6 +270,20 @@ def _initial(field: "Field[Any]") -> str:
     if field.default is not MISSING:
         return "none" if field.default is None else f"`{json.dumps(field.default)}`"
     return "required" if field.default_factory is MISSING else "empty"
+
+
+def _rows(head: str, rows: list[tuple[str, ...]]) -> list[str]:
+    names = head.split("|")
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    return [*lines, *(f"| {' | '.join(map(_cell, row))} |" for row in rows), ""]
+
+
+def _options(settings: Mapping[str, tuple[str, ...]]) -> list[str]:
+    return [f"`{name}`: {', '.join(values)}" for name, values in settings.items()]
+
+
+def _list(words: frozenset[str]) -> str:
+    return ", ".join(sorted(words))
 
 
 def _cell(text: str) -> str:

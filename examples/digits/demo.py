@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from slow_release import make_slow
 
-HERE = Path(__file__).parent
+HERE = Path(os.path.relpath(Path(__file__).parent))
 FOLDER = Path(os.environ.get("DEMO_DIR", ".demo"))
 KEYS, WORK, HOMES = FOLDER / "keys", FOLDER / "work", FOLDER / "devices"
 BEGAN = time.monotonic()
@@ -35,12 +35,15 @@ class DemoError(Exception):
 
 def title(number: int, text: str) -> None:
     """Say which step begins, and how long it has taken so far."""
-    SCREEN.print(f"\n[bold]{number}. {text}[/]  [dim]{time.monotonic() - BEGAN:.0f} s[/]")
+    SCREEN.print(
+        f"\n[bold]{number}. {text}[/]  [dim]{time.monotonic() - BEGAN:.0f} s[/]",
+        soft_wrap=True,
+    )
 
 
 def say(text: str) -> None:
     """Say what happened."""
-    SCREEN.print(f"   {text}")
+    SCREEN.print(f"   {text}", soft_wrap=True)
 
 
 def start(*words: object, quiet: bool = False) -> subprocess.Popen[str]:
@@ -72,7 +75,7 @@ def edgewright(*words: object, expect: int = 0) -> dict[str, Any]:
     return finish(start(*words), expect=expect)
 
 
-def optimize(version: int | str, model: Path, *, project: str = "edgewright.toml") -> Any:
+def optimize(version: int, model: Path, *, project: str = "edgewright.toml") -> Any:
     """Start compressing one version under the contract."""
     return start(
         *("optimize", model, "--project", HERE / project, "--device", "host"),
@@ -101,7 +104,7 @@ class Demo:
         self.server = Server(FOLDER / "server", KEYS)
         self.devices: list[Device] = []
         self.traffic: list[Traffic] = []
-        self.rows: list[tuple[str, ...]] = []
+        self.rows: dict[int, list[str]] = {}
         with np.load(HERE / "data" / "digits.npz") as data:
             self.images, self.labels = data["evaluate_images"], data["evaluate_labels"]
 
@@ -164,7 +167,8 @@ def compress_and_pack(demo: Demo) -> None:
     title(2, "Pack what passed, with its golden answers and its evidence")
     for version in (1, 2):
         made = pack(version)
-        say(f"digits@{version}  {made['digest'][7:19]}  {made['bytes']:,} bytes")
+        size = made["transport_bytes"]
+        say(f"digits@{version}  {made['digest'][7:19]}  {size:,} bytes to download")
     again = WORK / "again.ewb"
     edgewright("pack", WORK / "1", "--name", "digits", "--version", 1, "-o", again)
     if not filecmp.cmp(bundle(1), again, shallow=False):
@@ -172,25 +176,24 @@ def compress_and_pack(demo: Demo) -> None:
     say("packed again: the same bytes")
 
 
-def note_optimized(demo: Demo, version: int | str, report: dict[str, Any]) -> None:
+def note_optimized(demo: Demo, version: int, report: dict[str, Any]) -> None:
     """Say what compressing came to, and keep it for the table."""
-    chosen, accuracy = report["chosen"], report["accuracy"]
-    figures = {e["name"]: e["value"] for e in chosen["evidence"]}
+    came = report["summary"]
+    accuracy, figures = came["accuracy"], came["figures"]
     say(
-        f"[green]{report['verdict']['outcome']}[/]  {chosen['name']}: "
-        f"{report['size_reduction']:.2f}x smaller, {report['speedup']:.2f}x as fast, accuracy "
-        f"{accuracy['reference_bp'] / 100:.2f} -> {accuracy['candidate_bp'] / 100:.2f} %"
+        f"[green]{came['outcome']}[/]  {came['candidate']}: {came['size_reduction']:.2f}x "
+        f"smaller, {came['speedup']:.2f}x as fast, "
+        f"{accuracy['candidate_bp'] / 100:.2f} % right (digits@1 as trained: "
+        f"{accuracy['reference_bp'] / 100:.2f} %)"
     )
-    demo.rows.append(
-        (
-            f"digits@{version}",
-            report["verdict"]["outcome"],
-            f"{figures['file_bytes']:,}",
-            f"{figures['p50_us']} / {figures['p99_us']}",
-            f"{figures['peak_memory_bytes'] / 2**20:.0f} MiB",
-            f"{accuracy['candidate_bp'] / 100:.2f} %",
-        )
-    )
+    demo.rows[version] = [
+        f"digits@{version}",
+        came["outcome"],
+        f"{figures['file_bytes']:,}",
+        f"{figures['p50_us']} / {figures['p99_us']}",
+        f"{figures['peak_memory_bytes'] / 2**20:.0f} MiB",
+        f"{accuracy['candidate_bp'] / 100:.2f} %",
+    ]
 
 
 def go_live(demo: Demo) -> None:
@@ -212,15 +215,15 @@ def good_update(demo: Demo) -> None:
     title(5, "A better version goes to one device, waits for its gate, then to the rest")
     demo.publish(2)
     done = finish(demo.rollout(2, "canary=yes", "100%"))
-    for line in done["decisions"]:
-        say(f"[dim]{line}[/]")
+    for one in done["decisions"]:
+        say(f"[dim]wave {one['wave']}: {one['decision']}, {one['reason']}[/]")
     say(f"[green]{done['state']}[/]  {done['reason']}")
     before = sum(t.counts.total() for t in demo.traffic)
     demo.server.stop(signal.SIGKILL)
     time.sleep(2.0)
-    answered = sum(t.counts.total() for t in demo.traffic) - before
+    gave = sum(t.counts.total() for t in demo.traffic) - before
     demo.server.start()
-    say(f"server killed for 2 s: devices gave {answered} answers meanwhile")
+    say(f"server killed for 2 s: devices gave {gave} answers")
 
 
 def bad_updates(demo: Demo) -> None:
@@ -237,26 +240,22 @@ def bad_updates(demo: Demo) -> None:
     demo.publish(3)
     halted = finish(demo.rollout(3, "canary=yes", "100%"), expect=1)
     say(f"[red]{halted['state']}[/]  {halted['reason']}")
-    demo.rows.append(("digits@3", f"refused: {halted['reason']}", "", "", "", ""))
+    demo.rows[3] = ["digits@3", f"refused: {halted['reason']}", "", "", "", ""]
     title(7, "A version that is right but twenty times too slow: rolled back in its trial")
     note_optimized(demo, 4, finish(slow))
     pack(4)
     demo.publish(4)
     halted = finish(demo.rollout(4, "canary=yes", "100%"), expect=1)
     say(f"[red]{halted['state']}[/]  {halted['reason']}")
-    demo.rows[-1] = (
-        *demo.rows[-1][:1],
-        f"rolled back: {halted['reason']}",
-        *demo.rows[-1][2:],
-    )
+    demo.rows[4][1] = f"rolled back: {halted['reason']}"
 
 
 def summary(demo: Demo) -> None:
     """Step 8: what every version and every device came to."""
     title(8, "What came of it")
     versions = Table("release", "verdict", "bytes", "p50 / p99 us", "memory", "accuracy")
-    for row in sorted(demo.rows):
-        versions.add_row(*row)
+    for version in sorted(demo.rows):
+        versions.add_row(*demo.rows[version])
     SCREEN.print(versions)
     devices = Table("device", "serves", "answers", "right", "failed", "p50 / p99 us", "PSS")
     listed = edgewright("fleet", "list", *demo.server_words())["devices"]

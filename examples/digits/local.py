@@ -87,6 +87,7 @@ class Server(Process):
         self._argv = [
             *_module("edgewright.cli.main"),
             *("serve", "--state", str(self.folder), "--port", str(self._port)),
+            *("--interval", "1s"),
             *("--trust", str(self._keys / "public")),
             *("--assignments-key", str(self._keys / "private" / "assignments.key")),
         ]
@@ -134,9 +135,11 @@ class Device(Process):
             "name": name,
             "channel": "stable",
             "port": 0,
-            "enrol_token_file": str(server.token_file("enrol")),
-            "artefacts_root": str(keys / "public" / "artefacts" / "1.root.json"),
-            "assignments_root": str(keys / "public" / "assignments" / "1.root.json"),
+            "enrol_token_file": str(server.token_file("enrol").absolute()),
+            "artefacts_root": str((keys / "public" / "artefacts" / "1.root.json").absolute()),
+            "assignments_root": str(
+                (keys / "public" / "assignments" / "1.root.json").absolute()
+            ),
             "check_in_s": 1.0,
             "report_s": 1.0,
         }

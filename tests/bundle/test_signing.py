@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from tests.sim.disk import failing
@@ -119,6 +120,15 @@ class TestInit:
         signing.init(tmp_path / "keys", now=NOW)
 
         assert len(signing.describe(tmp_path / "keys")) == 8
+
+    def test_the_current_folder(self, tmp_path, monkeypatch):
+        """``.`` names a folder like any other: a full one is refused as it is."""
+        (tmp_path / "mine").write_text("mine")
+        monkeypatch.chdir(tmp_path)
+
+        with pytest.raises(TrustError, match="is not empty"):
+            signing.init(Path(), now=NOW)
+        assert contents(tmp_path) == {"mine": b"mine"}
 
     @pytest.mark.slow
     def test_a_full_disk_at_every_call(self, tmp_path, scale):

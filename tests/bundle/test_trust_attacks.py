@@ -165,6 +165,19 @@ class TestAttacks:
 
         refused(folder, Mirror(other), TrustError, match=r"2.root.json is signed for .*assign")
 
+    def test_a_root_of_another_layout(self, own, tmp_path):
+        """A root without consistent snapshots would let files of two sets meet."""
+        folder = born(tmp_path / "artefacts", own.files["1.root.json"])
+        forged = resigned(
+            own.files["1.root.json"],
+            lambda s: s.update(version=2, consistent_snapshot=False),
+            own.key("root-1"),
+            own.key("root-2"),
+        )
+        files = own.files | {"2.root.json": forged}
+
+        refused(folder, Mirror(files), TrustError, match="asks for snapshot.json")
+
     @pytest.mark.parametrize("path", ["../digits.ewb", "/etc/passwd", "a//b", "a\\b", ""])
     def test_a_target_that_leaves_its_folder(self, device, signers, path):
         """A name that is not a plain relative path is refused, whoever signed it."""

@@ -18,7 +18,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # The brackets keep these patterns from finding themselves.
 _FORBIDDEN = re.compile(
     r"(^|[^a-zA-Z0-9_.{}$-])/(wor[k]|far[m]|roo[t]|hom[e]|User[s])/[a-z]"
-    r"|subagen[t]|coding sessio[n]|this sessio[n]|(^|[\s/`\"'])\.librar[y]\b|extra-index-ur[l]|index-ur[l]",
+    r"|subagen[t]|coding sessio[n]|this sessio[n]|(^|[\s/`\"'])\.librar[y]\b"
+    r"|extra-index-ur[l]|index-ur[l]",
     re.IGNORECASE,
 )
 _STAND_IN = re.compile(

@@ -1,5 +1,9 @@
 """The names others may rely on are the stored ones."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 from tools.public_api import SOURCE, STORED, public_api
 
@@ -35,8 +39,27 @@ def test_a_change_of_a_front_door_is_seen(tmp_path, monkeypatch, change, expecte
     assert "door.b()" not in names
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    """The two names an application needs are loaded when they are first asked for."""
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("edgewright", {"edgewright.core", "edgewright.toolchain", "numpy"}),
+        ("edgewright.runtime", {"edgewright.toolchain", "numpy", "onnxruntime", "onnx"}),
+        ("edgewright.agent.main", {"edgewright.toolchain", "numpy", "tuf", "ssl", "sqlite3"}),
+    ],
+)
+def test_a_front_door_loads_little(module, absent):
+    """Importing it, in a process of its own, leaves what is heavy where it is."""
+    code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert not absent & set(json.loads(loaded))
+
+
+def test_what_the_package_offers():
+    """The version, and optimize when it is asked for; nothing else."""
     assert edgewright.__all__ == ["__version__", "optimize"]
     with pytest.raises(AttributeError, match="no attribute 'optimise'"):
         edgewright.optimise  # noqa: B018

@@ -99,6 +99,18 @@ def test_inputs_that_do_not_fit_are_refused_unrun(model, x, message):
     assert counts(model) == (0, 0, 0, 1)
 
 
+def test_an_answer_that_is_no_number_is_a_failure(tmp_path):
+    """A model that passed its golden sets and answers NaN in the field has failed."""
+    make_bundle(tmp_path / "a.ewb", nan_on_black=True)
+    with load(tmp_path / "a.ewb") as model:
+        model.predict(golden_images(1))
+
+        with pytest.raises(EngineError, match="output 'logits' holds a NaN"):
+            model.predict(np.zeros((1, 1, 8, 8), np.uint8))
+
+        assert counts(model) == (1, 1, 0, 0)
+
+
 def test_what_is_no_array_is_the_callers_mistake(model):
     """A list has no type and no shape to check."""
     with pytest.raises(TypeError, match="input 'image' must be an array, got list"):
@@ -116,7 +128,7 @@ def test_a_shape_remembered_as_fitting_is_not_one_that_does_not(model):
 
 def test_a_deadline_is_kept_or_told(tmp_path):
     """A late answer is refused and counted late; the next one is right again."""
-    slot, _ = make_slot(tmp_path, slow=60)
+    slot, _ = make_slot(tmp_path, slow=20, count=2)
     images = golden_images(1)
     with load(slot) as model:
         before = model.predict(images)

@@ -15,6 +15,9 @@ from edgewright.runtime.engines import load_engine
 
 ENGINE = load_engine("onnxruntime")
 OUTPUTS = (TensorSpec("logits", "float32", (-1, 2)), TensorSpec("top", "int64", (-1,)))
+BEFORE = b'{"inputs":[{"name":"x","shape":[1],"datatype":"UINT8","data":'
+DEEP = BEFORE + b"[" * 100_000
+WIDE = BEFORE + b"[" * 100 + b"1" + b"]" * 100 + b"}]}"
 TENSOR = {"name": "x", "shape": [2, 2], "datatype": "UINT8", "data": [1, 2, 3, 4]}
 
 
@@ -122,8 +125,8 @@ def test_what_cannot_be_understood_is_refused(document, raw, error, message):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"inputs":' + b"[" * 5000],
-    ids=["empty", "cut", "no text", "a list", "deep", "deep inside"],
+    [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"inputs":' + b"[" * 5000, DEEP, WIDE],
+    ids=["empty", "cut", "no text", "a list", "deep", "deep inside", "deep data", "many axes"],
 )
 def test_what_is_no_json_is_a_wire_error(body):
     """Nothing of the JSON library's own gets out, nor does the stack."""

@@ -133,7 +133,7 @@ def test_http_1_0_ends_its_connection():
         (head(b"Content-Length: 5, 5", method="POST", body=b"hello"), 400),
         (head(b"Content-Length: +5", method="POST", body=b"hello"), 400),
         (head(b"Content-Length: -1", method="POST"), 400),
-        (head("Content-Length: ٥".encode(), method="POST"), 400),
+        (head(b"Content-Length: \xd9\xa5", method="POST"), 400),
         (head(b"Content-Length:", method="POST"), 400),
         (head(b"Content-Length: 1001", method="POST"), 413),
         (head(b"Content-Length: " + b"9" * 30, method="POST"), 413),

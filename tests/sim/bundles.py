@@ -45,13 +45,21 @@ def weights(*, seed: int = 7, scale: float = 1.0, bias: float = 0.0) -> Any:
     return drawn.astype(np.float32)
 
 
-def make_model(folder: Path, values: Any, *, slow: int = 0, external: bool = True) -> Path:
+def make_model(
+    folder: Path,
+    values: Any,
+    *,
+    slow: int = 0,
+    nan_on_black: bool = False,
+    external: bool = True,
+) -> Path:
     """Write ``model.onnx`` (and ``weights.bin``) into ``folder``; return the model's path.
 
     Args:
         folder: Made if it is not there.
         values: What ``weights`` returns.
         slow: Products of two 512x512 matrices done for nothing, 1 to 5 ms each.
+        nan_on_black: Answer NaN to an image of zeros, and rightly to any other.
         external: Keep the weights in ``weights.bin`` beside the graph.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,9 +68,14 @@ def make_model(folder: Path, values: Any, *, slow: int = 0, external: bool = Tru
         helper.make_node("Flatten", ["real"], ["flat"], axis=1),
         helper.make_node("Gemm", ["flat", "weight", "bias"], ["scores"]),
     ]
+    last = "scores"
     if slow:
         nodes += _waste(slow)
-    nodes.append(helper.make_node("Identity", ["wasted" if slow else "scores"], ["logits"]))
+        last = "wasted"
+    if nan_on_black:
+        nodes += _trap(last)
+        last = "trapped"
+    nodes.append(helper.make_node("Identity", [last], ["logits"]))
     graph = helper.make_graph(
         nodes,
         "digits",
@@ -111,6 +124,18 @@ def _waste(times: int) -> list[Any]:
     return nodes
 
 
+def _trap(scores: str) -> list[Any]:
+    """Return nodes that add 0 * log(sum of the image): nothing, unless the sum is 0."""
+    zero = helper.make_tensor("none", TensorProto.FLOAT, [], [0.0])
+    return [
+        helper.make_node("Constant", [], ["none"], value=zero),
+        helper.make_node("ReduceMean", ["flat"], ["light"], axes=[1], keepdims=1),
+        helper.make_node("Log", ["light"], ["depth"]),
+        helper.make_node("Mul", ["depth", "none"], ["trap"]),
+        helper.make_node("Add", [scores, "trap"], ["trapped"]),
+    ]
+
+
 def golden_images(count: int = 16) -> Any:
     """Return uint8 (count, 1, 8, 8), the same ones every time."""
     return np.random.default_rng(11).integers(0, 17, (count, 1, 8, 8), np.uint8)
@@ -127,6 +152,8 @@ def make_bundle(
     invert: bool = False,
     wrong_variant: bool = False,
     slow: int = 0,
+    nan_on_black: bool = False,
+    count: int = 16,
     variants: Sequence[str] = ("float32",),
     isa: Sequence[str] = (),
     engine: str = "onnxruntime",
@@ -147,6 +174,8 @@ def make_bundle(
             fails on every machine (packed as if overridden when ``override``).
         wrong_variant: golden.variant holds answers no machine gives.
         slow: Matrix products done for nothing in every answer, 1 to 5 ms each.
+        nan_on_black: Golden answers are right, yet a black image is answered with NaN.
+        count: Golden inputs.
         variants: Their names; each is the same model.
         isa: CPU features every variant asks for.
         engine: The engine every variant asks for.
@@ -157,14 +186,19 @@ def make_bundle(
     values = weights(seed=seed, scale=scale, bias=bias)
     work = path.parent / f".{path.name}.parts"
     truth = make_model(work / "reference", values)
-    images = golden_images()
+    images = golden_images(count)
     contents: dict[str, Path | bytes] = {
         "golden/reference/input-0.bin": images.tobytes(),
         "golden/reference/output-0.bin": _answers(truth, images),
     }
     for variant in variants:
         folder = f"variants/{variant}"
-        model = make_model(work / variant, -values if invert else values, slow=slow)
+        model = make_model(
+            work / variant,
+            -values if invert else values,
+            slow=slow,
+            nan_on_black=nan_on_black,
+        )
         contents[f"{folder}/model.onnx"] = model
         contents[f"{folder}/weights.bin"] = model.parent / "weights.bin"
         raw = _answers(model, images)

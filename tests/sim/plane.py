@@ -2,20 +2,30 @@
 
 import base64
 import hashlib
+import shutil
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
 
 import uvicorn
+from sqlalchemy import update
 
 from edgewright.bundle import signing, trust
 from edgewright.bundle.keys import PrivateKey
-from edgewright.core import clock, names
+from edgewright.core import names
+from edgewright.fleet import audit, identity, ingest, registry
 from edgewright.fleet.api.plane import ControlPlane, Settings
 from edgewright.fleet.api.server import application
-from edgewright.wire import feedback, version
+from edgewright.fleet.rollout import ledger
+from edgewright.fleet.rollout.gate import GatePolicy
+from edgewright.fleet.store import tables
+from edgewright.wire import assignment, feedback, version
+from edgewright.wire.assignment import Wave
 from edgewright.wire.checkin import (
     DEVICE_HEADER,
     SIGNATURE_HEADER,
@@ -30,12 +40,25 @@ from edgewright.wire.telemetry import FEEDBACK, SUMMARY, Batch, Event
 NOW = "2026-01-31T12:00:00Z"
 
 
-def make_keys(folder):
-    """Make keys with a 1-of-1 root below ``folder`` and return their folder."""
+def make_keys(folder, *, strange=False):
+    """Make keys with a 1-of-1 root below ``folder`` and return their folder.
+
+    They are the same ones in every test, which saves making them; ``strange`` ones
+    are nobody else's.
+    """
     keys = folder / "keys"
-    if not keys.exists():
+    if strange:
         signing.init(keys, root_keys=1, root_threshold=1, now=datetime.now(UTC))
+    elif not keys.exists():
+        shutil.copytree(Path(_made_once().name, "keys"), keys)
     return keys
+
+
+@cache
+def _made_once():
+    folder = tempfile.TemporaryDirectory(prefix="edgewright-keys-")
+    make_keys(Path(folder.name), strange=True)
+    return folder
 
 
 def settings(folder, **changes):
@@ -266,15 +289,12 @@ class FakeRelease:
         }
 
 
-def signed_with(running, *fakes, files=None):
-    """Return the metadata set handed out now (or ``files``) with ``fakes`` added."""
-    held = files or hand_out(running)
+def signed_set(keys, held, *fakes):
+    """Return the set ``held`` with ``fakes`` added, signed anew."""
     repository = signing.ArtefactRepository.load(held)
     for fake in fakes:
         repository.add_target(fake.path, len(fake.body), fake.digest, fake.custom)
-    releases, freshness = (
-        signing.load_key(running.keys, name) for name in ("releases", "freshness")
-    )
+    releases, freshness = (signing.load_key(keys, name) for name in ("releases", "freshness"))
     return repository.sign(releases, freshness, datetime.now(UTC))
 
 
@@ -303,7 +323,9 @@ def publish(running, release, body=None):
     fake = FakeRelease(release, body or f"bundle of {release}".encode())
     client = running.client()
     client.refuse_failure(client.request("PUT", f"/v1/blobs/{fake.hex}", body=fake.body))
-    client.call("POST", "/v1/releases", offer(fake, signed_with(running, fake)))
+    client.call(
+        "POST", "/v1/releases", offer(fake, signed_set(running.keys, hand_out(running), fake))
+    )
     return fake
 
 
@@ -319,16 +341,146 @@ def roll_out(running, release, *waves, channel="stable", **gate):
 
 
 class SteppedClock:
-    """Time that moves when told."""
+    """Time that moves when told, from the moment it was made."""
 
-    def __init__(self, start="2026-01-31T12:00:00Z"):
-        self.moment = clock.parse(start)
-        self.monotonic = 0.0
+    def __init__(self):
+        self.moment = datetime.now(UTC).replace(microsecond=0)
 
     def now(self):
         """Return the moment it stands at."""
         return self.moment
 
     def monotonic_s(self):
-        """Return seconds since it was made."""
-        return self.monotonic
+        """Return the moment in seconds."""
+        return self.moment.timestamp()
+
+    def step(self, seconds):
+        """Let time pass."""
+        self.moment += timedelta(seconds=seconds)
+
+
+class Bench:
+    """A control plane without HTTP, at a time that moves when told."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.keys = make_keys(folder)
+        self.clock = SteppedClock()
+        self.plane = ControlPlane(settings(folder), self.clock)
+        self._transitions = {}
+
+    def restart(self):
+        """Open the same state again, as a process does that was killed."""
+        self.plane.close()
+        self.plane = ControlPlane(settings(self.folder), self.clock)
+
+    def write(self, change):
+        """Run one change and return what it gives."""
+        return self.plane.database.write(change).result()
+
+    def read(self, query):
+        """Run one query and return what it gives."""
+        with self.plane.database.read() as connection:
+            return query(connection)
+
+    def publish(self, release):
+        """Publish a fake release and return it."""
+        fake = FakeRelease(release, f"bundle of {release}".encode())
+        self.plane.blobs.put(fake.hex, [fake.body])
+        held = self.read(lambda c: registry.held(c, trust.ARTEFACTS))
+        new = signed_set(self.keys, held, fake)
+        made = registry.Offer(release, fake.digest, len(fake.body), fake.path, new)
+        registry.verify(new, held, now=self.clock.now())
+
+        def change(connection):
+            version = registry.version_of(held)
+            registry.replace_if_unchanged(connection, new, expected_version=version)
+            return registry.publish(connection, made, actor="test", at_ms=0)
+
+        self.write(change)
+        return fake
+
+    def enrol(self, name, channel="stable", **labels):
+        """Make a device known and return its id."""
+        public = hashlib.sha256(name.encode()).digest()
+        message = Enrol(
+            public_key=base64.b64encode(public).decode(),
+            name=name,
+            channel=channel,
+            labels=labels,
+        )
+        return self.write(lambda c: identity.enrol(c, message, at_ms=self.plane.now_ms()))[0]
+
+    def start(self, release, *waves, channel="stable", **gate):
+        """Start a rollout and return its id."""
+        chosen = tuple(Wave(**wave) for wave in waves) or (Wave(),)
+        order = ledger.Order(channel, release, chosen, GatePolicy(**gate))
+        made = self.write(
+            lambda c: ledger.start(c, order, actor="test", at_ms=self.plane.now_ms())
+        )
+        return made.id
+
+    def move(self, rollout, verb):
+        """Pause, resume or abort."""
+
+        def change(connection):
+            old = ledger.get(connection, rollout)
+            return ledger.move(connection, old, verb(old.progress), at_ms=self.plane.now_ms())
+
+        return self.write(change)
+
+    def says(self, device, what, fake, **counts):
+        """Let a device tell one transition, and what it answered, and serve it if it may."""
+        number = self._transitions[device] = self._transitions.get(device, 0) + 1
+        body = {
+            "transition": number,
+            "at": NOW,
+            "what": what,
+            "release": fake.release,
+            "digest": fake.digest,
+        }
+        events = [Event(seq=2 * number - 1, kind=FEEDBACK, body=body)]
+        told = summary(fake.release, fake.digest, **{"answered": 0, "latency": {}, **counts})
+        events.append(Event(seq=2 * number, kind=SUMMARY, body=told))
+        low = 2 * number - 1
+        batch = Batch(queue_id="q", low=low, high=low + 1, events=tuple(events))
+        at_ms = self.plane.now_ms()
+        if what in {feedback.ACTIVATED, feedback.CONFIRMED}:
+            self.serves(device, fake)
+        self.write(lambda c: ingest.apply(c, device, batch, at_ms=at_ms))
+
+    def serves(self, device, fake):
+        """Let the last check-in of a device say that it serves a release."""
+        table = tables.devices
+        row = {"serving_digest": fake.digest, "serving_release": fake.release}
+        self.write(lambda c: c.execute(update(table).where(table.c.id == device).values(row)))
+
+    def tick(self, times=1):
+        """Let the controller act."""
+        for _ in range(times):
+            self.plane.controller.tick()
+
+    def rollout(self, name):
+        """Return a rollout as it stands."""
+        return self.read(lambda c: ledger.get(c, name))
+
+    def actions(self):
+        """Return every action in the audit."""
+        return [row["action"] for row in self.read(lambda c: audit.rows(c, limit=1000))]
+
+    def trusted(self, held=None):
+        """Return what a device trusts that reads the folder; documents by channel."""
+        files = hand_out(self, trust.ASSIGNMENTS)
+        place = held or self.folder / f"device-{len(list(self.folder.iterdir()))}"
+        place.mkdir(exist_ok=True)
+        (place / "root.json").write_bytes(files["1.root.json"])
+        found = trust.refresh(place, files.get, now=self.clock.now())
+        documents = {
+            path: assignment.decode(files[f"targets/{trust.target_file(target)}"])
+            for path, target in found.targets.items()
+        }
+        return found.version, documents
+
+    def close(self):
+        """Close the state."""
+        self.plane.close()

@@ -119,13 +119,15 @@ class Download:
             TrustError: The header is not the signed one, or does not fit the target.
         """
         length, expected = _signed_header(self._target)
-        data = _read(file, 0, length)
-        if digest.of_bytes(data) != expected:
-            have = file.seek(0, 2)
-            start = have if have < length else 0
-            self._fetch(file, start, length)
+        have = file.seek(0, 2)
+        # What is there may be right but short; if it is wrong, begin at the beginning.
+        for start in (length, have if have < length else 0, 0):
+            if start < length:
+                self._fetch(file, start, length)
             data = _read(file, 0, length)
-        if digest.of_bytes(data) != expected:
+            if digest.of_bytes(data) == expected:
+                break
+        else:
             file.truncate(0)
             raise TrustError(
                 f"the header of {self._target.path} is not the one that is signed"

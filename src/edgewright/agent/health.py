@@ -152,7 +152,7 @@ class Doors:
         """Bind ``run/worker.sock``, however deep the folder lies."""
         durable.make_folder(self._run)
         path = self._run / "worker.sock"
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # not state: a socket
         folder = os.open(self._run, os.O_RDONLY | os.O_DIRECTORY)
         try:
             # A socket's address holds 107 bytes; a path may be longer.

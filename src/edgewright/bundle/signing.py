@@ -236,6 +236,7 @@ def init(
             f"{root_threshold} of {root_keys} root keys is not a threshold",
             hint=f"Use 1 <= threshold <= root keys <= {_MAX_ROOT_KEYS}.",
         )
+    keys_dir = keys_dir.resolve()
     if keys_dir.exists():
         if not keys_dir.is_dir() or any(keys_dir.iterdir()):
             raise TrustError(f"{keys_dir} is not empty", hint="Keys are never overwritten.")
@@ -268,14 +269,17 @@ def read_public(folder: Path) -> dict[str, bytes]:
     """Return the files of ``public/<repository>/``.
 
     Raises:
-        TrustError: There is no such folder.
+        TrustError: There is no such folder, or a file in it cannot be read.
     """
     if not folder.is_dir():
         raise TrustError(
             f"there is no {folder}", hint="Make keys first: edgewright keys init DIR."
         )
-    found = sorted(path for path in folder.iterdir() if trust.is_metadata(path.name))
-    return {path.name: path.read_bytes() for path in found}
+    try:
+        found = sorted(path for path in folder.iterdir() if trust.is_metadata(path.name))
+        return {path.name: path.read_bytes() for path in found}
+    except OSError as error:
+        raise TrustError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def write_public(folder: Path, files: Mapping[str, bytes]) -> None:

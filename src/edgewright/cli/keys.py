@@ -21,29 +21,42 @@ _SOON_DAYS = 14
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
-    """Add one verb a line of the table in the docs."""
+    """Add the verbs of this command and their arguments."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     make = verbs.add_parser("init", help="make all keys and both repositories in a new folder")
-    make.add_argument("dir", metavar="DIR", type=Path)
-    make.add_argument("--root-keys", metavar="N", type=int, default=5)
-    make.add_argument("--root-threshold", metavar="M", type=int, default=3)
-
-    show = verbs.add_parser("show", help="show roles, thresholds, key ids and days left")
-    show.add_argument("dir", metavar="DIR", type=Path)
-
-    rotate = verbs.add_parser("rotate", help="replace one key, in a new root")
-    rotate.add_argument("dir", metavar="DIR", type=Path)
-    rotate.add_argument(
-        "role", metavar="ROLE", help="root-1, releases, freshness, assignments"
+    make.add_argument("dir", metavar="DIR", type=Path, help="folder that is made")
+    make.add_argument(
+        "--root-keys", metavar="N", type=int, default=5, help="how many root keys there are"
+    )
+    make.add_argument(
+        "--root-threshold",
+        metavar="M",
+        type=int,
+        default=3,
+        help="how many of them must sign a new root",
     )
 
+    show = verbs.add_parser("show", help="show roles, thresholds, key ids and days left")
+    rotate = verbs.add_parser("rotate", help="replace one key, in a new root")
     refresh = verbs.add_parser(
         "refresh", help="sign the artefacts' snapshot and timestamp anew, and upload them"
     )
-    refresh.add_argument("dir", metavar="DIR", type=Path)
-    refresh.add_argument("--server", metavar="URL", required=True)
-    refresh.add_argument("--token-file", metavar="FILE", type=Path, required=True)
+    for verb in (show, rotate, refresh):
+        verb.add_argument("dir", metavar="DIR", type=Path, help="what keys init made")
+    rotate.add_argument(
+        "role",
+        metavar="ROLE",
+        help="name of the key: root-1, root-2, ..., releases, freshness or assignments",
+    )
+    refresh.add_argument("--server", metavar="URL", required=True, help="the control plane")
+    refresh.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="file that holds a token of scope operate",
+    )
     refresh.add_argument(
         "--targets", action="store_true", help="the targets too, with the releases key"
     )

@@ -88,23 +88,28 @@ def run(args: argparse.Namespace) -> int:
     from edgewright.core import records
     from edgewright.toolchain.planner.workspace import read_report
     from edgewright.toolchain.recipe import carry_out
+    from edgewright.toolchain.report.summary import summary
 
     if args.events and args.json:
         raise UsageError("--events and --json cannot be printed at once")
     order = read_order(args)
     if args.dry_run:
         return _show_plan(args, order)
-    with _watcher(args) as observe:
-        try:
+    try:
+        with _watcher(args) as observe:
             report = carry_out(
                 order, force=args.force, measure_again=args.measure_again, observe=observe
             )
-        except ContractError:
-            if not args.json and not args.events:
-                print(text(read_report(order.folder), order.folder))
-            raise
+    except ContractError:
+        if not args.json and not args.events:
+            print(text(read_report(order.folder), order.folder), flush=True)
+        raise
     if not args.events:
-        document = {"folder": str(order.folder), **records.encode(report)}
+        document = {
+            "folder": str(order.folder),
+            "summary": summary(report),
+            **records.encode(report),
+        }
         output.emit(args, document, text(report, order.folder))
     return 0
 

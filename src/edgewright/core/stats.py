@@ -75,8 +75,7 @@ def samples_needed(lost: int, gained: int, n: int, limit: float) -> int | None:
 
     def passes(total: int) -> bool:
         scale = total / n
-        scaled = paired_loss(ceil(lost * scale), floor(gained * scale), total)
-        return scaled.high <= limit
+        return _loss_upper(ceil(lost * scale), floor(gained * scale), total, 0.95) <= limit
 
     high = n
     while not passes(high):
@@ -95,7 +94,7 @@ def paired_p_value(lost: int, gained: int, n: int, limit: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(_STEPS):
         confidence = (low + high) / 2
-        over = paired_loss(lost, gained, n, confidence=confidence).low > limit
+        over = -_loss_upper(gained, lost, n, confidence) > limit
         low, high = (confidence, high) if over else (low, confidence)
     return 1.0 - (low + high) / 2
 

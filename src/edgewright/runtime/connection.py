@@ -96,6 +96,8 @@ class Connection:
         """Return what the peer asks, or None when it is gone or silent for too long."""
         begun = monotonic()
         while (asked := self._reader.next()) is None:
+            if self._reader.take_expectation():
+                self._send(_CONTINUE)
             idle = self._reader.idle
             if idle:
                 self.idle_since = begun = monotonic()
@@ -114,8 +116,6 @@ class Connection:
             if idle:
                 begun = monotonic()
             self._reader.feed(data)
-            if self._reader.take_expectation():
-                self._send(_CONTINUE)
         self.idle_since = None
         return asked
 

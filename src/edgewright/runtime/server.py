@@ -23,6 +23,8 @@ from edgewright.core import log
 from edgewright.runtime.connection import Answers, Connection, Times
 from edgewright.runtime.requests import Limits
 
+_FULL_S = 0.01
+
 
 class Server:
     """Accepts, and gives every connection a thread."""
@@ -54,28 +56,22 @@ class Server:
     def stop(self) -> None:
         """Let ``serve`` end; may be called from a signal handler, and twice."""
         self._stopping = True
-        self._wake()
+        with suppress(BlockingIOError):  # a full pipe wakes as well
+            os.write(self._wakes, b"!")
 
     def serve(self) -> None:
         """Accept until ``stop``, then finish what is under way; sockets are closed."""
-        waiting = select.poll()
-        waiting.register(self._woken, select.POLLIN)
+        ready = select.poll()
+        ready.register(self._woken, select.POLLIN)
         for number in self._listeners:
-            waiting.register(number, 0)
+            ready.register(number, select.POLLIN)
         while not self._stopping:
-            events = select.POLLIN if self._make_room() else 0
-            for number in self._listeners:
-                waiting.modify(number, events)
-            for number, _ in waiting.poll():
+            for number, _ in ready.poll():
                 if number == self._woken:
                     os.read(self._woken, 512)
-                else:
+                elif self._has_room():
                     self._accept(self._listeners[number])
         self._drain()
-
-    def _wake(self) -> None:
-        with suppress(BlockingIOError):  # a full pipe wakes as well
-            os.write(self._wakes, b"!")
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -105,16 +101,17 @@ class Server:
         finally:
             with self._lock:
                 self._open.discard(connection)
-            self._wake()
 
-    def _make_room(self) -> bool:
-        """Return whether there is room for a connection; close an idle one if not."""
-        with self._lock:
-            if len(self._open) < self._most:
-                return True
-            idle = [one for one in self._open if one.idle_since is not None]
+    def _has_room(self) -> bool:
+        """Return whether a peer may be accepted; if not, close the longest idle and wait."""
+        open_now = self._left()
+        if len(open_now) < self._most:
+            return True
+        idle = [one for one in open_now if one.idle_since is not None]
         if idle:
             min(idle, key=lambda one: one.idle_since or 0.0).hang_up()
+        # The peer waits in the kernel; it is asked for again in a moment.
+        sleep(_FULL_S)
         return False
 
     def _drain(self) -> None:

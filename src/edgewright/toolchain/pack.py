@@ -113,7 +113,7 @@ def pack(folder: Path, out: Path, wish: Wish) -> Packed:
         StorageError: The disk refused; nothing is left at ``out`` that was not before.
     """
     parcel = _Parcel(folder, workspace.read_report(folder), wish)
-    refusals = [*parcel.verdict(), *parcel.golden_reference()]
+    refusals = [*parcel.golden_reference(), *parcel.verdict()]
     manifest, transport, storage = parcel.manifest(refusals)
     written = archive.write(out, manifest, parcel.contents)
     if out.stat().st_size != transport:

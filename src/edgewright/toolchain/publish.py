@@ -17,7 +17,7 @@ from typing import Any
 from edgewright.bundle import archive, signing, trust, workflow
 from edgewright.bundle.trust import ARTEFACTS, Trusted
 from edgewright.core import canonical, digest
-from edgewright.core.errors import ConfigError, ConflictError, TrustError
+from edgewright.core.errors import ConfigError, ConflictError, ExpiredError, TrustError
 from edgewright.core.names import Release
 from edgewright.wire.http import Client
 
@@ -281,7 +281,14 @@ def _send(
     """Check a new set as a device would, send it with the roots that are new, and keep it."""
     held = signed.held
     sent = held.roots(after=held.root) | signed.files
-    trusted = signing.verify_set(sent, held.files[f"{held.root}.root.json"], now=signed.now)
+    first = held.files[f"{held.root}.root.json"]
+    try:
+        trusted = signing.verify_set(sent, first, now=signed.now)
+    except ExpiredError as error:
+        raise ExpiredError(
+            str(error),
+            hint="Targets: edgewright keys refresh --targets. Root: edgewright keys rotate.",
+        ) from error
     encoded = {name: base64.b64encode(data).decode() for name, data in sorted(sent.items())}
     asked = {**document, "metadata": encoded}
     key = digest.hex_of(digest.of_bytes(canonical.encode(asked)))

@@ -263,7 +263,7 @@ class Client:
         headers: Mapping[str, str] | None,
     ) -> Iterator[http.client.HTTPResponse]:
         """Send one request, hand out its answer, and keep the connection if it can be kept."""
-        whole = False
+        answer, whole = None, False
         try:
             with self._network(f"{method} {path}"):
                 answer = self._send(
@@ -271,8 +271,9 @@ class Client:
                 )
             yield answer
             whole = answer.isclosed() or answer.length == 0
-            answer.close()
         finally:
+            if answer is not None:
+                answer.close()
             # What was not read to its end would be taken for the next answer.
             if not whole:
                 self._connection.close()
@@ -317,7 +318,7 @@ def open_partial(target: Path) -> FileIO:
     """
     with _disk(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.touch()
+        target.touch()  # staging: hashed again before use
         return target.open("r+b", buffering=0)  # staging: hashed again before use
 
 

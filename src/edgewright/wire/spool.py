@@ -74,16 +74,17 @@ class Spool:
         if limit_bytes < MIN_LIMIT_BYTES:
             raise ValueError(f"limit_bytes must be at least {MIN_LIMIT_BYTES}")
         self._path = path
-        # The log holds at most its checkpoint threshold plus one transaction.
-        wal_pages = max(16, min(256, limit_bytes // 8 // _PAGE_BYTES))
-        self._limit_pages = limit_bytes // _PAGE_BYTES - 2 * wal_pages
+        # The log holds at most its checkpoint threshold, one commit of ours, and what
+        # else that touches; so a commit is kept to the size of the threshold.
+        self._wal_pages = min(256, limit_bytes // 8 // _PAGE_BYTES)
+        self._limit_pages = limit_bytes // _PAGE_BYTES - 3 * self._wal_pages
         self._in_flight = 0
         self.damage = _damage(path)
         if self.damage:
             _set_aside(path)
         self._database = durable.open_database(path)
         try:
-            self._prepare(wal_pages)
+            self._prepare()
         except StorageError:
             self._database.close()
             raise
@@ -108,10 +109,12 @@ class Spool:
         return self.append_all([(kind, body)])
 
     def append_all(self, events: Sequence[tuple[str, Any]]) -> int:
-        """Add several events in one commit and return the number of the last."""
+        """Add several events in as few commits as fit, and return the last one's number."""
         encoded = [(kind, _encode(kind, body)) for kind, body in events]
-        with self._transaction():
-            return self._insert(encoded)
+        for group in self._groups(encoded):
+            with self._transaction():
+                self._insert(group)
+        return self.last
 
     def append_transition(self, number: int, body: Any) -> bool:
         """Add the feedback on one transition unless it was added before.
@@ -212,9 +215,9 @@ class Spool:
         """Close the database; twice is fine."""
         self._database.close()
 
-    def _prepare(self, wal_pages: int) -> None:
-        self._rows(f"PRAGMA wal_autocheckpoint={wal_pages}")
-        self._rows(f"PRAGMA journal_size_limit={wal_pages * _PAGE_BYTES}")
+    def _prepare(self) -> None:
+        self._rows(f"PRAGMA wal_autocheckpoint={self._wal_pages}")
+        self._rows(f"PRAGMA journal_size_limit={self._wal_pages * _PAGE_BYTES}")
         # A resident process of 25 MiB does not keep SQLite's usual 2 MB of pages.
         self._rows("PRAGMA cache_size=-256")
         with self._transaction():
@@ -229,7 +232,7 @@ class Spool:
         last = self._counter("last")
         for kind, body in events:
             last += 1
-            if self._make_room(kind, len(body) // _PAGE_BYTES + 2):
+            if self._make_room(kind, _pages(body)):
                 self._rows("INSERT INTO event VALUES (?, ?, ?)", last, kind, body)
             else:
                 self._lose([last])
@@ -238,6 +241,8 @@ class Spool:
 
     def _make_room(self, kind: str, needed: int) -> bool:
         """Evict what matters no more than ``kind`` until ``needed`` pages fit, if they can."""
+        if needed > 2 * self._wal_pages:
+            return False
         for lesser in _EVICTION[: _EVICTION.index(kind) + 1]:
             while self._used_pages() + needed > self._limit_pages:
                 # A twentieth at a time: few commits, and little lost at once.
@@ -252,6 +257,19 @@ class Spool:
                     break
                 self._lose(sorted(seq for (seq,) in evicted))
         return self._used_pages() + needed <= self._limit_pages
+
+    def _groups(self, events: list[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+        """Yield ``events`` in groups of about one checkpoint's size."""
+        group: list[tuple[str, bytes]] = []
+        size = 0
+        for event in events:
+            if group and size + len(event[1]) > self._wal_pages * _PAGE_BYTES:
+                yield group
+                group, size = [], 0
+            group.append(event)
+            size += len(event[1])
+        if group:
+            yield group
 
     def _used_pages(self) -> int:
         ((pages,),) = self._rows("PRAGMA page_count")
@@ -317,6 +335,11 @@ def _encode(kind: str, body: Any) -> bytes:
     if kind not in _EVICTION:
         raise ValueError(f"unknown kind of event {kind!r}")
     return msgspec.json.encode(body)
+
+
+def _pages(body: bytes) -> int:
+    """Return how many pages an event may add: its own, and one the tree may split."""
+    return len(body) // _PAGE_BYTES + 2
 
 
 def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:

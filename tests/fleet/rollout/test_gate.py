@@ -133,11 +133,11 @@ def test_an_early_stop_was_certain(seen, policy):
             ROLL_BACK,
             "3 of 4 devices confirmed by the deadline of 600 s",
         ),
-        ({"failed": 1}, ROLL_BACK, "1 devices refused or reverted it, 0 allowed"),
+        ({"failed": 1}, ROLL_BACK, "1 device refused or reverted it, 0 allowed"),
         (
             {"devices": 0, "confirmed": 0, "failed": 1},
             ROLL_BACK,
-            "1 devices refused or reverted it, 0 allowed",
+            "1 device refused or reverted it, 0 allowed",
         ),
         ({"errors": 4}, CONTINUE, "4 of 4 devices confirmed, 200 inferences within limits"),
         ({"errors": 5}, ROLL_BACK, "5 of 200 inferences failed or came late, over 2 %"),

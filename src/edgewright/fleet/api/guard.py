@@ -123,7 +123,7 @@ async def read_body(request: Request, *, limit_bytes: int) -> bytes:
 def check_length(request: Request, *, limit_bytes: int) -> None:
     """Refuse a body that says beforehand that it is too long."""
     said = request.headers.get("content-length", "0")
-    if not said.isdecimal() or int(said) > limit_bytes:
+    if not said.isdecimal() or len(said) > 18 or int(said) > limit_bytes:
         raise too_long(limit_bytes)
 
 

@@ -302,7 +302,7 @@ def _page(request: Request) -> tuple[int, str]:
         UsageError: ``limit`` is not 1 to 1000.
     """
     text = request.query_params.get("limit", str(_PAGE))
-    if not text.isdecimal() or not 1 <= int(text) <= _MAX_PAGE:
+    if not text.isdecimal() or len(text) > 4 or not 1 <= int(text) <= _MAX_PAGE:
         raise UsageError(f"limit must be 1 to {_MAX_PAGE}, got {text[:40]!r}")
     return int(text), request.query_params.get("after", "")
 

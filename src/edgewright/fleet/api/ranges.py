@@ -9,7 +9,7 @@ Source: RFC 9110, sections 13.1.5, 13.2.2 and 14.
 import re
 from dataclasses import dataclass
 
-_RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*")
+_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class Observation:
         base_p99_us: Of the base on the same devices; None likewise.
         open_s: Seconds since the wave opened, pauses left out.
         settled_s: Seconds since the last confirmation; 0 before the first.
+        complaint: What one of the failed devices said, in a few words.
     """
 
     devices: int
@@ -84,6 +85,7 @@ class Observation:
     base_p99_us: int | None
     open_s: float
     settled_s: float
+    complaint: str = ""
 
 
 def judge(seen: Observation, policy: GatePolicy) -> tuple[GateDecision, str]:
@@ -106,10 +108,14 @@ def judge(seen: Observation, policy: GatePolicy) -> tuple[GateDecision, str]:
 def _violation(seen: Observation, policy: GatePolicy) -> str:
     """Return which limit is broken; empty if none is."""
     if seen.failed > policy.max_failed:
-        return f"{seen.failed} devices refused or reverted it, {policy.max_failed} allowed"
+        devices = "device" if seen.failed == 1 else "devices"
+        counted = (
+            f"{seen.failed} {devices} refused or reverted it, {policy.max_failed} allowed"
+        )
+        return f"{counted}; {seen.complaint}" if seen.complaint else counted
     # Judged early only when even a faultless rest could not make it good.
-    counted = max(seen.attempted, policy.min_inferences)
-    if seen.errors * _FULL_BP > policy.max_error_bp * counted:
+    answers = max(seen.attempted, policy.min_inferences)
+    if seen.errors * _FULL_BP > policy.max_error_bp * answers:
         limit = f"{policy.max_error_bp / 100:g} %"
         return (
             f"{seen.errors} of {seen.attempted} inferences failed or came late, over {limit}"

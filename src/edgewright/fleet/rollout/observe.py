@@ -99,18 +99,26 @@ def observe(rollout: Rollout, found: Sequence[Part], *, now_ms: int) -> Observat
     wave = [part for part in found if part.wave == newest]
     reached = [part for part in found if part.wave is not None and part.wave <= newest]
     confirmations = [part.confirmed_ms for part in wave if part.confirmed]
+    failed = [part for part in reached if part.failed]
     p99_us, base_p99_us = _paired(wave, rollout.gate.min_inferences)
     return Observation(
         devices=len(wave),
         confirmed=len(confirmations),
-        failed=sum(part.failed for part in reached),
+        failed=len(failed),
         attempted=sum(part.attempted for part in wave),
         errors=sum(part.errors for part in wave),
         p99_us=p99_us,
         base_p99_us=base_p99_us,
         open_s=rollout.open_s(now_ms),
         settled_s=max(0.0, (now_ms - max(confirmations)) / 1000) if confirmations else 0.0,
+        complaint=f"{failed[0].name or failed[0].device} {_words(failed[0])}"
+        if failed
+        else "",
     )
+
+
+def _words(part: Part) -> str:
+    return f"{part.phase} it: {part.reason}" if part.reason else f"{part.phase} it"
 
 
 def _paired(wave: Iterable[Part], enough: int) -> tuple[int | None, int | None]:

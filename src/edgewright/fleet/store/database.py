@@ -45,8 +45,8 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._writing = _engine(url, begin="BEGIN IMMEDIATE", size=1)
-        self._reading = _engine(url, begin="BEGIN", size=_READERS)
+        self._writing = _engine(url, writes=True)
+        self._reading = _engine(url, writes=False)
         try:
             migrate(self._writing)
         except SQLAlchemyError as error:
@@ -184,16 +184,20 @@ class _Job:
             return _Outcome(error=error)
 
 
-def _engine(url: str, *, begin: str, size: int) -> Engine:
-    sqlite = make_url(url).get_backend_name() == "sqlite"
+def _engine(url: str, *, writes: bool) -> Engine:
+    size = 1 if writes else _READERS
     engine = create_engine(url, poolclass=QueuePool, pool_size=size, max_overflow=0)
-    if sqlite:
+    if make_url(url).get_backend_name() == "sqlite":
+        begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+
         # The driver would begin transactions only before some statements.
         @event.listens_for(engine, "connect")
         def _open(raw: Any, _record: object) -> None:
             raw.isolation_level = None
             for pragma in _PRAGMAS:
                 raw.execute(pragma)
+            if not writes:
+                raw.execute("PRAGMA query_only=ON")
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:

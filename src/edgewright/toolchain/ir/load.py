@@ -78,6 +78,8 @@ def check(proto: ModelProto, name: str) -> Graph:
         ModelError: As ``load`` says.
     """
     _check_opset(proto, name)
+    # What the exporter thought of shapes inside; some is stale, all of it is inferred.
+    proto.graph.ClearField("value_info")
     try:
         onnx.checker.check_model(proto, full_check=True)
     except _REFUSALS as error:

@@ -23,8 +23,7 @@ def tidy(proto: ModelProto) -> Graph:
 def _strip(proto: ModelProto) -> None:
     """Remove everything that is said about the model rather than computed by it."""
     graph = proto.graph
-    # value_info is what the exporter thought of shapes. Engines infer them again, and
-    # onnxruntime's quantizer stops at one that is stale.
+    # onnxruntime's quantizer stops at a value_info that is stale.
     for holder, names in (
         (proto, ("producer_name", "producer_version", "domain", "model_version")),
         (proto, ("doc_string", "metadata_props", "training_info")),

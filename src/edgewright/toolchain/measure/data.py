@@ -3,8 +3,10 @@
 No sample may be in both: what a range was taken from flatters what is judged by it.
 """
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -97,15 +99,15 @@ def load(
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, Mapping):
-                raise DataError(
-                    f"{path.name} holds one array", hint="Write it with numpy.savez."
-                )
-            return {name: archive[name] for name in archive}
+        data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path.name}: {error.strerror or error}") from error
-    except (ValueError, EOFError, BadZipFile) as error:
+        raise DataError(f"cannot read {path.name}: {error.strerror}") from error
+    try:
+        archive = np.load(BytesIO(data), allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{path.name} holds one array", hint="Write it with numpy.savez.")
+        return {name: archive[name] for name in archive}
+    except (ValueError, EOFError, OSError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path.name} is not a file of plain arrays: {error}",
             hint="Write it with numpy.savez; arrays of objects are not read.",
@@ -120,8 +122,11 @@ def _array(arrays: Mapping[str, npt.NDArray[Any]], name: str, path: Path) -> npt
 
 
 def _check_samples(samples: npt.NDArray[Any], spec: TensorSpec, name: str) -> None:
-    first = spec.shape[0] if spec.shape[:1] != (-1,) else max(len(samples), 1)
-    shape = samples.shape if samples.ndim == 0 else (first, *samples.shape[1:])
+    shape = samples.shape
+    if samples.ndim:
+        # How many there are is not the model's business, where it takes one at a time.
+        count = max(len(samples), 1) if spec.shape[:1] == (-1,) else spec.shape[0]
+        shape = (count, *samples.shape[1:])
     if wrong := spec.misfit(str(samples.dtype), shape):
         raise DataError(
             f"{name} does not fit the model: {wrong}",

@@ -39,7 +39,7 @@ def read_report(folder: Path) -> Report:
         raise UsageError(
             f"{folder} holds no {REPORT}", hint="Make one with edgewright optimize."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ConfigError) as error:
         raise UsageError(f"{folder / REPORT} cannot be read: {error}") from error
 
 

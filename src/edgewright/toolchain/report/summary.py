@@ -1,0 +1,42 @@
+"""The figures of a report that other programs ask for, under names that stay."""
+
+from typing import Any
+
+from edgewright.core import stats
+from edgewright.toolchain.planner.values import CandidateReport, Report
+
+_BP = 10_000
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """Return what shipped, or came nearest, beside the baseline.
+
+    Shares are basis points. ``size_reduction`` and ``speedup`` are baseline over
+    candidate; ``speedup`` is None where no latency was measured. ``accuracy_delta``
+    is the loss against the reference with its one-sided 95 % bounds.
+    """
+    shipped, baseline = report.shipped, report.candidate(report.baseline)
+    counts = shipped.overall
+    loss = stats.paired_loss(counts.lost, counts.gained, counts.n)
+    return {
+        "outcome": report.outcome,
+        "candidate": shipped.name,
+        "size_reduction": round(baseline.file_bytes / max(shipped.file_bytes, 1), 3),
+        "speedup": _ratio(baseline, shipped, "p50_us"),
+        "accuracy_delta": {
+            "estimate_bp": round(loss.estimate * _BP),
+            "low_bp": round(loss.low * _BP),
+            "high_bp": round(loss.high * _BP),
+            "n": counts.n,
+        },
+        "accuracy": {
+            "reference_bp": round(counts.reference_right * _BP / counts.n),
+            "candidate_bp": round(counts.candidate_right * _BP / counts.n),
+        },
+        "figures": {one.name: one.value for one in shipped.evidence},
+    }
+
+
+def _ratio(baseline: CandidateReport, shipped: CandidateReport, name: str) -> float | None:
+    before, after = baseline.figure(name), shipped.figure(name)
+    return round(before.value / max(after.value, 1), 3) if before and after else None

@@ -1,0 +1,155 @@
+"""What holds for every technique: one suite over the table."""
+
+from itertools import product
+
+import numpy as np
+import onnx
+import pytest
+from tests.sim.models import quarters, samples
+
+from edgewright.core.errors import DataError, QuantizeError, UsageError
+from edgewright.runtime.engines import load_engine
+from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.targets import load_target
+from edgewright.toolchain.techniques import TECHNIQUES, load_technique, settle
+
+CASES = [
+    pytest.param(
+        name, dict(zip(info.settings, values, strict=True)), id="-".join((name, *values))
+    )
+    for name, info in TECHNIQUES.items()
+    for values in product(*info.settings.values())
+]
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """Return a float graph with a convolution, a batch norm and two matrices."""
+    return check(quarters(), "m")
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Return inputs of that graph."""
+    return samples(100)[0]
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_the_result_is_a_model_that_runs(name, settings, graph, images, tmp_path):
+    """It passes ONNX's own checker, its engine loads it, and it answers nearly the same."""
+    applied = load_technique(name).apply(graph, settings, images)
+
+    onnx.checker.check_model(applied.graph.proto, full_check=True)
+    before, after = (
+        _answers(g, images, tmp_path / str(id(g))) for g in (graph, applied.graph)
+    )
+    assert np.abs(before - after).max() < 0.05 * np.abs(before).max()
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_the_interface_stays(name, settings, graph, images):
+    """Inputs and outputs are what they were."""
+    applied = load_technique(name).apply(graph, settings, images)
+
+    assert applied.graph.inputs == graph.inputs
+    assert applied.graph.outputs == graph.outputs
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_what_it_says_is_what_it_did(name, settings, graph, images):
+    """``changed`` tells whether the graph is another, and there is always a note."""
+    applied = load_technique(name).apply(graph, settings, images)
+
+    assert applied.changed is (applied.graph.digest != graph.digest)
+    assert all(note.strip() for note in applied.notes)
+    assert applied.notes
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_the_source_is_left_alone(name, settings, graph, images):
+    """The graph that was given is the same afterwards."""
+    before = graph.digest
+
+    load_technique(name).apply(graph, settings, images)
+
+    assert graph.digest == before
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_the_same_again_gives_the_same_bytes(name, settings, graph, images):
+    """Twice the same technique on the same graph and samples."""
+    technique = load_technique(name)
+
+    first, second = (technique.apply(graph, settings, images) for _ in range(2))
+
+    assert first.graph.to_bytes() == second.graph.to_bytes()
+    assert first.notes == second.notes
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_nothing_left_to_do_is_never_a_silent_copy(name, settings, graph, images):
+    """Applied to its own result it changes nothing and says so, or raises."""
+    technique = load_technique(name)
+    once = technique.apply(graph, settings, images).graph
+
+    try:
+        twice = technique.apply(once, settings, images)
+    except QuantizeError:
+        return
+
+    assert not twice.changed
+    assert twice.graph.digest == once.digest
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_it_is_quiet(name, graph, images, capfd):
+    """Neither it nor the libraries under it print anything."""
+    load_technique(name).apply(graph, {}, images)
+
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", [n for n, info in TECHNIQUES.items() if info.calibrates])
+@pytest.mark.parametrize(
+    "given", [None, np.zeros((0, 1, 8, 8), np.uint8)], ids=["none", "empty"]
+)
+def test_what_calibrates_needs_samples(name, given, graph):
+    """Without any it refuses; ranges are never guessed."""
+    with pytest.raises(DataError, match="needs calibration samples"):
+        load_technique(name).apply(graph, {}, given)
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_an_unknown_setting_is_refused(name, graph, images):
+    """A misspelt setting is never taken for the default."""
+    with pytest.raises(UsageError, match="no setting 'granularty'"):
+        load_technique(name).apply(graph, {"granularty": "tensor"}, images)
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_an_unknown_value_is_refused(name):
+    """The setting and the value are named, with what it can be."""
+    setting = next(iter(TECHNIQUES[name].settings))
+
+    with pytest.raises(UsageError, match="cannot be 'sideways'") as caught:
+        settle(name, {setting: "sideways"})
+
+    assert caught.value.hint
+
+
+def test_an_unknown_technique_is_refused():
+    """The nearest one is named."""
+    with pytest.raises(UsageError, match="no technique 'quantise'") as caught:
+        load_technique("quantise")
+
+    assert "quantize" in caught.value.hint
+
+
+def _answers(graph, images, folder):
+    folder.mkdir(exist_ok=True)
+    for name, data in load_target("onnxruntime").lower(graph).items():
+        (folder / name).write_bytes(data)
+    session = load_engine("onnxruntime").load(folder / "model.onnx")
+    (found,) = session.run({"image": images})
+    session.close()
+    return np.asarray(found)

@@ -1,0 +1,246 @@
+"""decide: what must hold for every decision, then one line per rule."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewright.core.contract import Contract, Outcome, judge
+from edgewright.core.evidence import Evidence, PairedCounts
+from edgewright.toolchain.planner.decide import (
+    SLOWER_BP,
+    Known,
+    Rules,
+    decide,
+    nearest,
+    slower,
+    verdict_on,
+)
+
+HERE, THERE = "linux-11111111", "raspberry-pi-22222222"
+CONTRACT = Contract(accuracy_drop_bp=100, worst_class_drop_bp=600, file_bytes=400, p99_us=500)
+RULES = Rules(CONTRACT, machine=HERE, host=HERE)
+
+
+def known(
+    name="int8",
+    *,
+    size=300,
+    p50=100,
+    p99=(300, 310, 320),
+    ratio=(8000, 8100, 8200),
+    lost=0,
+    gained=0,
+    n=900,
+    choosable=True,
+):
+    """Return a candidate with the figures of a run; all of it fits ``CONTRACT``."""
+    figures = (
+        Evidence("file_bytes", size, 1, HERE, "parsed"),
+        Evidence("p50_us", p50, 900, HERE, "measured on host"),
+        Evidence("p99_us", p99[1], 900, HERE, "measured on host", p99[0], p99[2]),
+        Evidence(
+            "latency_ratio_bp", ratio[1], 90, HERE, "measured on host", ratio[0], ratio[2]
+        ),
+    )
+    counts = (
+        PairedCounts("overall", n, n - 30, lost, gained),
+        PairedCounts("0", n // 2, n // 2 - 15, lost, gained),
+        PairedCounts("1", n // 2, n // 2 - 15, 0, 0),
+    )
+    return Known(name, choosable, figures, counts)
+
+
+@st.composite
+def candidates(draw):
+    """Draw a few candidates that could have come out of a run."""
+    found = []
+    for number in range(draw(st.integers(1, 4))):
+        low = draw(st.integers(5000, 15000))
+        value = low + draw(st.integers(0, 500))
+        p99 = draw(st.integers(1, 900))
+        found.append(
+            known(
+                f"c{number}",
+                size=draw(st.integers(100, 700)),
+                p50=draw(st.integers(1, 900)),
+                p99=(p99, p99 + 10, p99 + draw(st.integers(10, 300))),
+                ratio=(low, value, value + 100),
+                lost=draw(st.integers(0, 30)),
+                gained=draw(st.integers(0, 15)),
+                choosable=draw(st.booleans()) or number == 0,
+            )
+        )
+    return found
+
+
+@given(given_=candidates())
+def test_what_is_chosen_passes_and_is_not_slower(given_):
+    """Never a candidate without a pass, never one the recipe excludes, never a slower one."""
+    decision = decide(given_, RULES)
+
+    by_name = {one.name: one for one in given_}
+    if decision.chosen:
+        chosen = by_name[decision.chosen]
+        assert decision.verdicts[decision.chosen].outcome is Outcome.PASS
+        assert chosen.choosable
+        assert not slower(chosen)
+        assert decision.outcome is Outcome.PASS
+        assert decision.nearest is None
+    else:
+        assert decision.outcome is not Outcome.PASS
+        assert by_name[decision.nearest.candidate].choosable
+
+
+@given(given_=candidates())
+def test_no_smaller_candidate_would_have_done(given_):
+    """Whatever passes and is not slower is at least as large as the chosen one."""
+    decision = decide(given_, RULES)
+
+    by_name = {one.name: one for one in given_}
+    for one in given_:
+        fits = (
+            decision.chosen
+            and one.choosable
+            and decision.verdicts[one.name].outcome is Outcome.PASS
+            and not slower(one)
+        )
+        if fits:
+            chosen = by_name[decision.chosen]
+            assert one.figure("file_bytes") >= chosen.figure("file_bytes")
+
+
+@given(given_=candidates())
+def test_every_candidate_has_a_reason(given_):
+    """One sentence each, chosen or not."""
+    decision = decide(given_, RULES)
+
+    assert set(decision.reasons) == {one.name for one in given_}
+    assert all(decision.reasons.values())
+
+
+@given(given_=candidates())
+def test_the_nearest_contract_really_is_met(given_):
+    """Judged again under it, its candidate passes: nothing is promised in vain."""
+    decision = decide(given_, RULES)
+
+    if decision.nearest is not None:
+        one = next(c for c in given_ if c.name == decision.nearest.candidate)
+        again = judge(decision.nearest.contract, one.evidence, one.counts)
+        assert again.outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("given_", "chosen", "reasons"),
+    [
+        ([known("a")], "a", {"a": "the only one that passes"}),
+        (
+            [known("a", size=350), known("b", size=300)],
+            "b",
+            {"a": "passes too, but is 50 bytes larger than b", "b": "smallest of 2 that pass"},
+        ),
+        (
+            [known("a", p50=90), known("b", p50=80)],
+            "b",
+            {"a": "passes too, but is not faster than b", "b": "smallest of 2 that pass"},
+        ),
+        (
+            [known("float", size=390), known("int8", ratio=(13000, 13200, 13400))],
+            "float",
+            {
+                "float": "the only one that passes",
+                "int8": "slower than the float baseline: 1.32 times its median "
+                "(at least 1.30, 95 %)",
+            },
+        ),
+        (
+            [known("float", choosable=False), known("int8", size=350)],
+            "int8",
+            {
+                "float": "the recipe asks for int8; this one is the measure of the others",
+                "int8": "the only one that passes",
+            },
+        ),
+    ],
+    ids=["alone", "smaller", "equal size, faster", "slower is left", "float not asked"],
+)
+def test_rules(given_, chosen, reasons):
+    """Each rule, with the sentence a reader is given."""
+    decision = decide(given_, RULES)
+
+    assert decision.chosen == chosen
+    assert decision.reasons == reasons
+
+
+def test_slower_may_be_allowed():
+    """Where size is all that counts, someone may say so."""
+    small = known("int8", ratio=(13000, 13200, 13400))
+
+    assert decide([small], RULES).outcome is Outcome.FAIL
+    assert decide([small], replace(RULES, allow_slower=True)).chosen == "int8"
+
+
+@pytest.mark.parametrize(("low", "is_slower"), [(SLOWER_BP, False), (SLOWER_BP + 1, True)])
+def test_slower_means_beyond_noise(low, is_slower):
+    """The lower bound decides, not the estimate."""
+    assert bool(slower(known(ratio=(low, 12000, 14000)))) is is_slower
+
+
+def test_a_miss_is_a_fail_with_its_number():
+    """A candidate that is surely too large."""
+    decision = decide([known(size=500)], RULES)
+
+    assert decision.outcome is Outcome.FAIL
+    assert decision.reasons["int8"] == "misses file_bytes: 500 B, at most 400 B is asked"
+    assert decision.nearest.moved == ("file_bytes",)
+    assert decision.nearest.contract.file_bytes == 500
+
+
+def test_one_undecided_candidate_leaves_all_open():
+    """A float that fails and an int8 that needs more samples: more samples may help."""
+    unsure = known("int8", lost=5, n=900)
+
+    decision = decide([known("float", size=900), unsure], RULES)
+
+    assert decision.outcome is Outcome.INCONCLUSIVE
+    assert decision.reasons["int8"].startswith("does not decide accuracy_drop")
+    assert "samples" in decision.verdicts["int8"].missed[0].remedy
+
+
+def test_figures_of_another_machine_decide_nothing():
+    """Latency of the host says nothing of a Raspberry Pi; its size is the same there."""
+    rules = Rules(CONTRACT, machine=THERE, host=HERE)
+
+    verdict = verdict_on(known(size=500), rules)
+
+    found = {f.limit: f for f in verdict.findings}
+    assert found["file_bytes"].outcome is Outcome.FAIL
+    assert found["p99_us"].outcome is Outcome.INCONCLUSIVE
+    assert found["p99_us"].reason == "p99_us was not measured on this device"
+    assert "on the device" in found["p99_us"].remedy
+
+
+def test_without_limits_on_speed_another_device_is_decided():
+    """Size and accuracy are known everywhere, and slowness here is no reason there."""
+    rules = Rules(replace(CONTRACT, p99_us=None), machine=THERE, host=HERE)
+
+    assert decide([known(ratio=(13000, 13200, 13400))], rules).chosen == "int8"
+
+
+def test_the_nearest_contract_says_nothing_of_what_is_not_known():
+    """A limit on unmeasured latency stays where it was."""
+    rules = Rules(CONTRACT, machine=THERE, host=HERE)
+    one = known()
+
+    found = nearest([one], {"int8": verdict_on(one, rules)}, rules)
+
+    assert found.contract == CONTRACT
+    assert found.moved == ()
+
+
+def test_limits_of_the_bundle_are_left_to_pack():
+    """They can only be measured on the bundle."""
+    contract = replace(CONTRACT, transport_bytes=1, storage_bytes=1)
+
+    assert decide([known()], replace(RULES, contract=contract)).chosen == "int8"

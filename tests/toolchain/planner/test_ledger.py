@@ -1,0 +1,83 @@
+"""Ledger: measured once, found again, and never trusted when it was altered."""
+
+from edgewright.core.evidence import Evidence
+from edgewright.toolchain.planner.ledger import Ledger, Measurement
+
+ABOUT = {"models": {"a": "sha256:1"}, "machine": "here"}
+
+
+def _figures(value):
+    return {"a": (Evidence("p50_us", value, 10, "here", "measured on host"),)}
+
+
+class Stopwatch:
+    """Takes a measurement, a larger one each time, and counts how often."""
+
+    def __init__(self):
+        self.taken = 0
+
+    def __call__(self):
+        """Measure."""
+        self.taken += 1
+        return Measurement("", "", figures=_figures(100 + self.taken))
+
+
+def _obtain(ledger, watch, about=ABOUT, said=None):
+    return ledger.obtain(
+        "latency", about, watch, observe=said.append if said is not None else lambda _: None
+    )
+
+
+def test_the_second_run_measures_nothing(tmp_path):
+    """Same models, same machine: the figures of the first run, in a file of the same name."""
+    watch, said = Stopwatch(), []
+    first = Ledger(tmp_path / "none", tmp_path / "one")
+    found = _obtain(first, watch, said=said)
+
+    second = Ledger(tmp_path / "one", tmp_path / "two")
+    again = _obtain(second, watch, said=said)
+
+    assert again == found
+    assert watch.taken == 1
+    assert second.used == first.used
+    assert said == ["latency", "latency, from stored evidence"]
+    name = first.used["latency"]
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_another_machine_measures_anew(tmp_path):
+    """A figure belongs to a machine, and to the files it was taken of."""
+    watch = Stopwatch()
+    _obtain(Ledger(tmp_path / "none", tmp_path / "one"), watch)
+    second = Ledger(tmp_path / "one", tmp_path / "two")
+
+    _obtain(second, watch, {**ABOUT, "machine": "there"})
+    _obtain(second, watch, {**ABOUT, "models": {"a": "sha256:2"}})
+
+    assert watch.taken == 3
+
+
+def test_measured_again_keeps_what_it_replaced(tmp_path):
+    """The new file carries the old figures, so that a change can be told ever after."""
+    watch = Stopwatch()
+    _obtain(Ledger(tmp_path / "none", tmp_path / "one"), watch)
+
+    anew = _obtain(Ledger(tmp_path / "one", tmp_path / "two", again=True), watch)
+    later = _obtain(Ledger(tmp_path / "two", tmp_path / "three"), watch)
+
+    assert anew.figures == _figures(102)
+    assert anew.previous == _figures(101)
+    assert later == anew
+
+
+def test_an_altered_file_is_no_evidence(tmp_path):
+    """Its name no longer is its digest; what it says is measured instead."""
+    watch = Stopwatch()
+    first = Ledger(tmp_path / "none", tmp_path / "one")
+    _obtain(first, watch)
+    path = tmp_path / "one" / first.used["latency"]
+    path.write_text(path.read_text().replace("101", "001"))
+
+    found = _obtain(Ledger(tmp_path / "one", tmp_path / "two"), watch)
+
+    assert found.figures == _figures(102)

@@ -1,0 +1,68 @@
+"""make_plan: every candidate with its reason, and no target that cannot run there."""
+
+from dataclasses import replace
+
+import pytest
+
+from edgewright.bundle.manifest import Policy
+from edgewright.core import profile
+from edgewright.core.contract import Contract
+from edgewright.core.errors import TargetError
+from edgewright.toolchain.planner.plan import make_plan
+from edgewright.toolchain.planner.values import Recipe
+from edgewright.toolchain.techniques import TECHNIQUES, settle
+
+SHA = "sha256:" + "0" * 64
+RECIPE = Recipe(
+    format=1, model="m", model_sha256=SHA, reference_sha256=SHA, data_sha256=SHA, device="x",
+    contract=Contract(), policy=Policy(), classes=("a", "b"), tools={},
+)  # fmt: skip
+PI = profile.find("raspberry-pi-5")
+
+
+@pytest.mark.parametrize(
+    ("quantization", "names", "choosable"),
+    [
+        ("auto", ["float", "fused", "int8-per-tensor", "int8-per-channel"], 4),
+        ("int8", ["float", "fused", "int8-per-tensor", "int8-per-channel"], 2),
+        ("none", ["float", "fused"], 2),
+    ],
+)
+def test_what_is_tried(quantization, names, choosable):
+    """Asked for int8, the floats are only what it is measured against."""
+    plan = make_plan(replace(RECIPE, quantization=quantization), PI)
+
+    assert [c.name for c in plan.candidates] == names
+    assert sum(c.choosable for c in plan.candidates) == choosable
+    assert ("quantize" in plan.left_out) is (quantization == "none")
+
+
+def test_every_step_exists_and_says_why():
+    """Techniques and settings of the table, each with a reason."""
+    for candidate in make_plan(RECIPE, PI).candidates:
+        for step in candidate.steps:
+            assert step.technique in TECHNIQUES
+            assert settle(step.technique, step.settings) == step.settings
+            assert step.reason
+
+
+def test_the_baseline_is_what_was_given():
+    """Nothing is done to it but writing it for the engine."""
+    plan = make_plan(RECIPE, PI)
+
+    assert plan.baseline == plan.candidates[0].name
+    assert plan.candidates[0].steps == ()
+
+
+def test_a_device_without_an_engine_of_ours_is_refused():
+    """A microcontroller runs none of them; the message says what it runs."""
+    with pytest.raises(TargetError, match="x runs micro") as caught:
+        make_plan(RECIPE, profile.find("cortex-m7"))
+
+    assert "devices list" in caught.value.hint
+
+
+def test_an_unknown_wish_is_a_value_error():
+    """The calling programmer's mistake; users are refused before."""
+    with pytest.raises(ValueError, match="quantization must be one of"):
+        replace(RECIPE, quantization="int4")

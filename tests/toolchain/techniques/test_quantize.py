@@ -1,0 +1,224 @@
+"""quantize: int8 or an error, close to the float answers, the same bytes every time."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from tests.sim.models import model, quarters, samples
+
+from edgewright.core.errors import DataError, QuantizeError, StorageError
+from edgewright.toolchain.ir import ort
+from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.techniques.quantize import quantize
+
+IMAGES, LABELS = samples(200)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """Return a float graph."""
+    return check(quarters(), "m")
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_weights_become_a_quarter(graph, per_channel):
+    """Nearly all weight bytes are int8 afterwards, and there are about a quarter of them."""
+    applied = quantize(graph, IMAGES, per_channel=per_channel)
+
+    assert applied.graph.precision == "int8"
+    assert graph.weight_bytes / applied.graph.weight_bytes > 3.8
+    assert "bytes of weights are int8" in applied.notes[0]
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_answers_stay_close(graph, per_channel):
+    """Within 3 % of the largest answer, and the same class nearly always."""
+    before = _run(graph)
+
+    after = _run(quantize(graph, IMAGES, per_channel=per_channel).graph)
+
+    assert np.abs(after - before).max() < 0.03 * np.abs(before).max()
+    assert (after.argmax(axis=1) == before.argmax(axis=1)).mean() > 0.98
+
+
+def test_activations_are_unsigned_and_weights_signed(graph):
+    """Signed activations are several times slower on x86 and are never written."""
+    proto = quantize(graph, IMAGES).graph.proto
+
+    zero_points = {
+        node.input[2] for node in proto.graph.node if node.op_type == "QuantizeLinear"
+    }
+    kinds = {t.data_type for t in proto.graph.initializer if t.name in zero_points}
+    weights = {t.data_type for t in proto.graph.initializer if len(t.raw_data) > 1000}
+    assert kinds == {TensorProto.UINT8}
+    assert weights == {TensorProto.INT8}
+
+
+def test_a_scale_a_channel_keeps_a_small_channel():
+    """A channel a thousand times smaller survives per channel and dies per tensor."""
+    weight = np.eye(4, dtype=np.float32)
+    weight[:, 3] *= 1e-3
+    proto = model(
+        [helper.make_node("Gemm", ["x", "w"], ["y"])],
+        {"w": weight},
+        inputs={"x": (TensorProto.FLOAT, ["n", 4])},
+        outputs={"y": (TensorProto.FLOAT, ["n", 4])},
+    )
+    graph = check(proto, "m")
+    inputs = np.random.default_rng(0).uniform(0, 1, (50, 4)).astype(np.float32)
+
+    channel, tensor = (
+        quantize(graph, inputs, per_channel=flag).graph.proto.graph for flag in (True, False)
+    )
+
+    def stored(part):
+        held = next(t for t in part.initializer if t.data_type == TensorProto.INT8)
+        return np.abs(np.frombuffer(held.raw_data, np.int8)).reshape(4, 4)[:, 3].max()
+
+    assert stored(channel) == 127
+    assert stored(tensor) == 0
+
+
+def test_nothing_to_quantize_is_an_error():
+    """A graph without constant weights comes back as an error, never as float."""
+    proto = model(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        {},
+        inputs={"x": (TensorProto.FLOAT, ["n", 4])},
+        outputs={"y": (TensorProto.FLOAT, ["n", 4])},
+    )
+
+    with pytest.raises(QuantizeError, match="none of the 1 nodes could be quantized"):
+        quantize(check(proto, "m"), np.ones((4, 4), np.float32))
+
+
+def test_a_quantized_graph_is_refused(graph):
+    """Quantizing twice would lose twice."""
+    once = quantize(graph, IMAGES).graph
+
+    with pytest.raises(QuantizeError, match="quantized already"):
+        quantize(once, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (IMAGES.astype(np.float32), "must be uint8, got float32"),
+        (IMAGES[:, :, :4], "must have shape Nx1x8x8|must have shape 1x1x8x8"),
+        (IMAGES[0, 0, 0, 0], "needs calibration samples"),
+    ],
+    ids=["dtype", "shape", "scalar"],
+)
+def test_samples_that_do_not_fit_are_refused(graph, given, match):
+    """The difference is named."""
+    with pytest.raises(DataError, match=match):
+        quantize(graph, given)
+
+
+def test_samples_that_are_not_finite_are_refused():
+    """One NaN would become the range."""
+    proto = model(
+        [helper.make_node("Gemm", ["x", "w"], ["y"])],
+        {"w": np.eye(4, dtype=np.float32)},
+        inputs={"x": (TensorProto.FLOAT, ["n", 4])},
+        outputs={"y": (TensorProto.FLOAT, ["n", 4])},
+    )
+    inputs = np.ones((4, 4), np.float32)
+    inputs[1, 2] = np.nan
+
+    with pytest.raises(DataError, match="not finite"):
+        quantize(check(proto, "m"), inputs)
+
+
+def test_a_fixed_batch_of_one_is_calibrated_one_by_one():
+    """A model that takes only single samples gives the same weights."""
+    free, fixed = (check(quarters(batch=batch), "m") for batch in ("n", 1))
+
+    first, second = (quantize(g, IMAGES[:40]).graph for g in (free, fixed))
+
+    assert second.precision == "int8"
+    assert [t.raw_data for t in first.proto.graph.initializer] == [
+        t.raw_data for t in second.proto.graph.initializer
+    ]
+
+
+def test_a_tiny_channel_keeps_its_bias():
+    """A channel with next to no weight answers its bias, though its scale is tiny."""
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    weight[0] *= 1e-9
+    proto = model(
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"])],
+        {"w": weight, "b": np.array([0.5, -0.7, 0.1, 0.2], np.float32)},
+        inputs={"x": (TensorProto.FLOAT, ["n", 3, 3, 3])},
+        outputs={"y": (TensorProto.FLOAT, ["n", 4, 1, 1])},
+    )
+    x = np.random.default_rng(1).normal(size=(50, 3, 3, 3)).astype(np.float32)
+
+    quantized = quantize(check(proto, "m"), x).graph
+
+    found = onnxruntime.InferenceSession(quantized.to_bytes()).run(None, {"x": x})[0]
+    np.testing.assert_allclose(found[:, 0], 0.5, atol=0.2)
+
+
+def test_the_root_logger_is_left_as_it_was(graph):
+    """The quantizer's own logging adds no channel and stays silent."""
+    before = list(logging.getLogger().handlers), logging.root.manager.disable
+
+    quantize(graph, IMAGES)
+
+    assert (list(logging.getLogger().handlers), logging.root.manager.disable) == before
+
+
+def test_a_refusal_inside_the_tools_becomes_ours():
+    """Whatever they raise, the caller gets the error it asked for, in one line."""
+    with (
+        pytest.raises(QuantizeError, match=r"cannot quantize: first line$"),
+        ort.quiet("quantize", QuantizeError),
+    ):
+        raise RuntimeError("first line\nsecond line")
+
+
+def test_a_full_temporary_folder_is_a_storage_error():
+    """No space for intermediate files is not a property of the model."""
+    with (
+        pytest.raises(StorageError, match="No space left"),
+        ort.quiet("quantize", QuantizeError),
+    ):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_another_process_writes_the_same_bytes(graph, per_channel):
+    """Whatever order its sets have: two processes with different hash seeds agree."""
+    code = (
+        "import json, sys; from edgewright.toolchain.ir.load import check\n"
+        "from edgewright.toolchain.techniques.quantize import quantize\n"
+        "from tests.sim.models import quarters, samples\n"
+        f"q = quantize(check(quarters(), 'm'), samples(200)[0], per_channel={per_channel})\n"
+        "print(json.dumps(q.graph.digest))"
+    )
+
+    digests = {
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", code],
+                capture_output=True,
+                text=True,
+                check=True,
+                env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin", "PYTHONPATH": "."},
+            ).stdout
+        )
+        for seed in ("1", "2")
+    }
+
+    assert digests == {quantize(graph, IMAGES, per_channel=per_channel).graph.digest}
+
+
+def _run(graph):
+    return onnxruntime.InferenceSession(graph.to_bytes()).run(None, {"image": IMAGES})[0]
