@@ -33,6 +33,15 @@ class TestAttacks:
 
         refused(device, Mirror(files), ExpiredError, match="expired", now=NOW + 2 * DAY)
 
+    @pytest.mark.parametrize("role", [*ROLES, "root"])
+    def test_expired_while_held(self, device, ahead, role):
+        """A set that was good when it came is not loaded once any of its files expired."""
+        trust.refresh(device, Mirror(with_expiry(ahead, role)), now=NOW)
+
+        assert trust.load(device, now=NOW).version >= 3
+        with pytest.raises(ExpiredError, match="expired at 2026-03-02"):
+            trust.load(device, now=NOW + 2 * DAY)
+
     def test_freeze(self, device, signers):
         """The same old set offered for ever is refused when it expires."""
         refused(

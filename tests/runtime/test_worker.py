@@ -201,6 +201,32 @@ def test_it_ends_when_told(good, listener, how):
         assert worker.process.wait(10) == 0
 
 
+def test_its_last_word_counts_everything(good, listener):
+    """What was answered since the last question is told before the end."""
+    slot, digest = good
+    with Worker(slot, digest, listener) as worker:
+        worker.line()
+        client = http.client.HTTPConnection(*listener.getsockname(), timeout=10)
+        for _ in range(7):
+            infer(client, infer_body(golden_images(1)))
+        client.close()
+
+        assert worker.end() == 0
+        assert worker.line().stats.answered == 7
+
+
+def test_a_supervisor_that_is_gone_is_no_fault(good, listener):
+    """Killed, it can neither ask nor hear; the worker ends all the same, without a trace."""
+    slot, digest = good
+    with Worker(slot, digest, listener) as worker:
+        worker.line()
+        worker.ask("stats")
+        worker.process.stdout.close()
+
+        assert worker.end() == 0
+        assert b"Traceback" not in worker.process.stderr.read()
+
+
 def test_what_it_does_not_understand_is_logged(good, listener):
     """Neither noise nor an unknown operation ends it, nor does a question in two parts."""
     slot, digest = good
@@ -312,27 +338,33 @@ def test_a_switch_under_load_loses_nothing(good, better, listener):
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
+    counted = []
     for slot in slots[1:]:
         time.sleep(0.3)
         successor = Worker(*slot, listener)
         successor.line()
-        assert worker.end() == 0
-        worker.__exit__()
+        counted.append(ended(worker))
         worker = successor
     time.sleep(0.3)
     done.set()
     for thread in threads:
         thread.join()
-    worker.ask("stats")
-    last = worker.line().stats
-    worker.__exit__()
+    counted.append(ended(worker))
 
     seen = [answer for one in answers for answer in one]
     assert faults == []
     assert {status for status, _ in seen} == {200}
     assert all(one[0][1] == "digits@1" and one[-1][1] == "digits@2" for one in answers)
     assert len(seen) > 200
-    assert last.failed == last.late == last.refused == 0
+    assert sum(stats.answered for stats in counted) == len(seen)
+    assert all(stats.failed == stats.late == stats.refused == 0 for stats in counted)
+
+
+def ended(worker):
+    """End a worker; return its last word."""
+    with worker:
+        assert worker.end() == 0
+        return worker.line().stats
 
 
 def test_what_it_loads(good):

@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.sim import bundles
-from tests.sim.plane import SteppedClock, hand_out, running
+from tests.sim.plane import hand_out, running
 from tests.sim.signers import resigned
 
 from edgewright.bundle import archive, signing, trust
-from edgewright.core import clock, digest
+from edgewright.core import digest
+from edgewright.core.clock import SystemClock
 from edgewright.core.errors import (
     AccessError,
     BundleError,
@@ -28,6 +29,17 @@ from edgewright.toolchain import publish
 pytestmark = pytest.mark.slow
 
 DAY = timedelta(days=1)
+
+
+class Later(SystemClock):
+    """The server's clock, some day in the future."""
+
+    def __init__(self, moment):
+        self.moment = moment
+
+    def now(self):
+        """Return that day."""
+        return self.moment
 
 
 @pytest.fixture
@@ -242,7 +254,7 @@ class TestRefresh:
         """A publisher who was away comes back: age is no reason not to sign again."""
         sent(plane, bundle, now)
         later = now + 40 * DAY
-        plane.plane.clock = SteppedClock(clock.show(later))
+        plane.plane.clock = Later(later)
 
         done = publish.refresh(plane.keys, plane.client(), now=later)
 
@@ -252,7 +264,7 @@ class TestRefresh:
         """New timestamps do not mend them: nothing is sent, and the hint says what does."""
         sent(plane, bundle, now)
         later = now + 100 * DAY
-        plane.plane.clock = SteppedClock(clock.show(later))
+        plane.plane.clock = Later(later)
 
         with pytest.raises(ExpiredError, match="targets") as caught:
             publish.refresh(plane.keys, plane.client(), now=later)

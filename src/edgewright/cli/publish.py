@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from edgewright.cli import remote
 from edgewright.cli.output import emit, status
 
 NAME = "publish"
@@ -12,17 +13,10 @@ HELP = "sign a bundle and hand it to a control plane"
 def add_parser(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("bundle", metavar="BUNDLE.ewb", type=Path, help="what to publish")
-    parser.add_argument("--server", metavar="URL", required=True, help="the control plane")
     parser.add_argument(
         "--keys", metavar="DIR", type=Path, required=True, help="what keys init made"
     )
-    parser.add_argument(
-        "--token-file",
-        metavar="FILE",
-        type=Path,
-        required=True,
-        help="file that holds a token of scope operate",
-    )
+    remote.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,17 +24,13 @@ def run(args: argparse.Namespace) -> int:
     from edgewright.core import clock, digest, units
     from edgewright.toolchain import publish
 
-    client = publish.connect(args.server, args.token_file)
-    try:
-        with status(args, f"publishing {args.bundle.name}"):
-            done = publish.publish(
-                args.bundle,
-                keys_dir=args.keys,
-                client=client,
-                now=clock.SystemClock().now(),
-            )
-    finally:
-        client.close()
+    with remote.connected(args) as client, status(args, f"publishing {args.bundle.name}"):
+        done = publish.publish(
+            args.bundle,
+            keys_dir=args.keys,
+            client=client,
+            now=clock.SystemClock().now(),
+        )
     document = {
         "release": str(done.release),
         "digest": done.digest,

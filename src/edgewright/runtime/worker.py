@@ -3,8 +3,8 @@
 ``selftest SLOT`` runs both golden sets, measures, prints one ``wire.local.SelfTest``.
 ``serve SLOT`` verifies the slot, listens, prints ``ready``, and then answers ``stats``
 on its standard input until it is told to stop, the input ends or SIGTERM comes; it
-finishes what is under way and exits 0. What it cannot load is one line
-``{"error": ...}`` and exit 1. Logs are JSON lines on standard error.
+finishes what is under way, prints its last ``stats`` and exits 0. What it cannot load
+is one line ``{"error": ...}`` and exit 1. Logs are JSON lines on standard error.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -35,6 +35,7 @@ _BACKLOG = 128
 _TIMED_RUNS = 200
 _TIMED_S = 1.0
 _LINE_BYTES = 64 << 10
+_PRINTING = threading.Lock()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,6 +117,9 @@ def _serve(args: argparse.Namespace) -> int:
         _print(WorkerMessage(ready=ready))
         threading.Thread(target=_listen, args=(model, server), daemon=True).start()
         server.serve()
+        # The last word, so that nothing answered since the last question is lost.
+        with suppress(OSError):
+            _print(WorkerMessage(stats=_stats(model)))
     return 0
 
 
@@ -186,9 +190,11 @@ def _body(error: EdgewrightError) -> ErrorBody:
 
 
 def _print(message: SelfTest | WorkerMessage | ErrorReply) -> None:
-    """Write one line at once; lines of two threads never mix."""
-    sys.stdout.buffer.write(encode(message) + b"\n")
-    sys.stdout.buffer.flush()
+    """Write one whole line, past Python's buffer; lines of two threads never mix."""
+    rest = memoryview(encode(message) + b"\n")
+    with _PRINTING:
+        while rest:
+            rest = rest[os.write(sys.stdout.fileno(), rest) :]
 
 
 def _parser() -> argparse.ArgumentParser:
