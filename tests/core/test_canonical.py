@@ -107,7 +107,9 @@ def test_what_json_does_not_have_is_the_callers_mistake(value):
         canonical.encode(value)
 
 
-@pytest.mark.parametrize("value", [LIMIT + 1, -LIMIT - 1, "a\nb", {"\x01": 1}, ["\ud800"]])
+@pytest.mark.parametrize(
+    "value", [LIMIT + 1, -LIMIT - 1, "a\nb", "\x1f", {"\x01": 1}, ["\ud800"]]
+)
 def test_what_readers_would_read_differently_is_refused(value):
     """Integers beyond 2**53 - 1, control characters, half characters."""
     with pytest.raises(ValueError, match=r"^(\$|'utf-8')"):

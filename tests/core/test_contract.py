@@ -102,6 +102,14 @@ CASES = {
         PASS,
         "at most 1.98",
     ),
+    "the worst class is the one known worst": (
+        Contract(),
+        [],
+        [GOOD, PairedCounts("3", 1000, 1000, 10, 0), PairedCounts("7", 90, 90, 0, 0)],
+        "worst_class_drop",
+        OPEN,
+        "class '7'",
+    ),
     "a class that surely lost": (
         Contract(),
         [],
@@ -150,6 +158,14 @@ CASES = {
         "p99_us",
         OPEN,
         "18.00 ms (95 % bound 21.00 ms), at most 20.00 ms",
+    ),
+    "p99 that may just be at the limit": (
+        Contract(p99_us=20_000),
+        [_figure("p99_us", 25_000, 20_000, 30_000)],
+        [GOOD],
+        "p99_us",
+        OPEN,
+        "25.00 ms",
     ),
     "p99 surely over the limit": (
         Contract(p99_us=20_000),

@@ -32,6 +32,7 @@ LAPTOP = {
         "flags\t\t: fpu sse4_2 avx avx2 fma avx512f avx512_vnni\n"
     ),
     "proc/meminfo": "MemTotal: 1000 kB\n",
+    "sys/class/net/lo/mtu": "65536\n",
     "sys/class/power_supply/BAT0/capacity": "87\n",
     "sys/class/power_supply/AC/online": "1\n",
     "dev/nvidia0": "",
@@ -78,6 +79,7 @@ def test_an_x86_machine(machine):
     assert found.isa == ("avx", "avx2", "avx512", "fma", "sse4.2", "vnni")
     assert (found.clock_mhz, found.sources["clock_mhz"]) == (1998, "/proc/cpuinfo")
     assert found.gpu == "nvidia"
+    assert found.connectivity == ()
 
 
 def test_what_a_machine_goes_through(machine, tmp_path):

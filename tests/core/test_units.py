@@ -17,6 +17,7 @@ from edgewright.core.units import parse_bytes, parse_duration_us, show_bytes, sh
         ("1.5 MiB", 1_572_864),
         ("0.001KB", 1),
         ("2GB", 2_000_000_000),
+        ("3KiB", 3072),
         ("1gib", 1_073_741_824),
         (" 7 B ", 7),
         ("0", 0),

@@ -89,11 +89,20 @@ def test_one_free_dimension_is_told_by_the_bytes():
         (TensorSpec("x", "uint8", (-1, 4)), 7, 2, BundleError),
         (TensorSpec("x", "uint8", (-1, 4)), 12, 2, BundleError),
         (TensorSpec("x", "uint8", (-1, 4)), 0, 2, BundleError),
+        (TensorSpec("x", "uint8", (-1, 4)), 0, 0, BundleError),
         (TensorSpec("x", "uint8", (-1, -1, -1)), 8, 2, BundleError),
         (TensorSpec("x", "uint8", (4, 4)), 32, 2, EngineError),
         (TensorSpec("x", "uint8", ()), 2, 2, EngineError),
     ],
-    ids=["odd", "too many", "none", "two free", "a fixed batch of 4", "a scalar"],
+    ids=[
+        "odd",
+        "too many",
+        "none",
+        "none of none",
+        "two free",
+        "a fixed batch of 4",
+        "a scalar",
+    ],
 )
 def test_bytes_that_are_not_the_samples_are_refused(spec, length, count, error):
     """Nothing is padded, cut or guessed."""

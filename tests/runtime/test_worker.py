@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -332,24 +333,24 @@ def test_a_switch_under_load_loses_nothing(good, better, listener):
                 client.close()  # every second peer connects anew for each request
         client.close()
 
-    slots = [good, better, good, better]
-    worker = Worker(*slots[0], listener)
-    worker.line()
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
     counted = []
-    for slot in slots[1:]:
+    with ExitStack() as undo:
+        undo.callback(done.set)
+        workers = [undo.enter_context(Worker(*good, listener))]
+        workers[0].line()
+        for thread in threads:
+            thread.start()
+        for slot in (better, good, better):
+            time.sleep(0.3)
+            workers.append(undo.enter_context(Worker(*slot, listener)))
+            workers[-1].line()
+            counted.append(ended(workers[-2]))
         time.sleep(0.3)
-        successor = Worker(*slot, listener)
-        successor.line()
-        counted.append(ended(worker))
-        worker = successor
-    time.sleep(0.3)
-    done.set()
-    for thread in threads:
-        thread.join()
-    counted.append(ended(worker))
+        done.set()
+        for thread in threads:
+            thread.join()
+        counted.append(ended(workers[-1]))
 
     seen = [answer for one in answers for answer in one]
     assert faults == []
@@ -362,9 +363,8 @@ def test_a_switch_under_load_loses_nothing(good, better, listener):
 
 def ended(worker):
     """End a worker; return its last word."""
-    with worker:
-        assert worker.end() == 0
-        return worker.line().stats
+    assert worker.end() == 0
+    return worker.line().stats
 
 
 def test_what_it_loads(good):

@@ -18,13 +18,13 @@ from edgewright.core.clock import SystemClock
 from edgewright.core.errors import (
     AccessError,
     BundleError,
-    ConfigError,
     ConflictError,
     ExpiredError,
     TransportError,
     TrustError,
 )
 from edgewright.toolchain import publish
+from edgewright.wire.http import Client
 
 pytestmark = pytest.mark.slow
 
@@ -216,9 +216,7 @@ class TestPublish:
 
     def test_a_server_that_is_not_there(self, plane, bundle, now):
         """The error may be retried, and nothing local changed."""
-        client = publish.connect(
-            "http://127.0.0.1:9", plane.plane.settings.state / "tokens" / "operate.token"
-        )
+        client = Client("http://127.0.0.1:9")
         before = signing.read_public(plane.keys / "public" / "artefacts")
 
         with pytest.raises(TransportError):
@@ -306,13 +304,6 @@ class TestRefresh:
 
         with pytest.raises(TrustError, match=r"server's 2\.root\.json is not the one"):
             publish.refresh(tmp_path / "mine", plane.client(), now=now)
-
-
-def test_a_token_that_cannot_be_read(tmp_path):
-    """The hint says where a control plane puts one."""
-    with pytest.raises(ConfigError, match="cannot read a token") as caught:
-        publish.connect("http://127.0.0.1:1", tmp_path / "none.token")
-    assert "tokens/operate.token" in caught.value.hint
 
 
 def test_publishing_needs_no_framework():

@@ -1,6 +1,7 @@
 """Plots: well-formed, everything inside the frame, every name written."""
 
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -82,7 +83,7 @@ def test_names_never_touch(marks):
             for e in elements
             if e.text == "<a & b>" and e.attrib["text-anchor"] == anchor
         )
-        assert all(b - a >= 15 for a, b in zip(heights, heights[1:], strict=False))
+        assert all(b - a >= 15 for a, b in pairwise(heights))
 
 
 def test_a_near_limit_is_drawn_and_a_far_one_told():

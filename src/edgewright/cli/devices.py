@@ -20,10 +20,14 @@ _INDENT = " " * 23
 def add_parser(parser: argparse.ArgumentParser) -> None:
     """Add the verbs."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    verbs.add_parser("list", help="every kind of device, by resource class")
-    show = verbs.add_parser("show", help="one kind of device, each figure with its source")
-    show.add_argument("name", metavar="NAME", help="as list prints it, or host")
-    verbs.add_parser("probe", help="the machine this runs on")
+    for name, what in (
+        ("list", "every kind of device, by resource class"),
+        ("show", "one kind of device, each figure with its source"),
+        ("probe", "the machine this runs on"),
+    ):
+        verb = verbs.add_parser(name, help=what, description=what)
+        if name == "show":
+            verb.add_argument("name", metavar="NAME", help="as list prints it, or host")
 
 
 def run(args: argparse.Namespace) -> int:

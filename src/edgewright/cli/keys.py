@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgewright.cli import remote
 from edgewright.cli.output import emit, table
 
 if TYPE_CHECKING:
@@ -49,14 +50,7 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
         metavar="ROLE",
         help="name of the key: root-1, root-2, ..., releases, freshness or assignments",
     )
-    refresh.add_argument("--server", metavar="URL", required=True, help="the control plane")
-    refresh.add_argument(
-        "--token-file",
-        metavar="FILE",
-        type=Path,
-        required=True,
-        help="file that holds a token of scope operate",
-    )
+    remote.add_arguments(refresh)
     refresh.add_argument(
         "--targets", action="store_true", help="the targets too, with the releases key"
     )
@@ -132,11 +126,8 @@ def _refresh(args: argparse.Namespace) -> int:
     from edgewright.core import clock
     from edgewright.toolchain import publish
 
-    client = publish.connect(args.server, args.token_file)
-    try:
+    with remote.connected(args) as client:
         done = publish.refresh(args.dir, client, targets=args.targets, now=_now())
-    finally:
-        client.close()
     document = {
         "metadata_version": done.version,
         "expires": clock.show(done.expires),

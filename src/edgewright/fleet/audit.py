@@ -18,6 +18,7 @@ from edgewright.fleet.store.tables import audit
 
 GENESIS = "0" * 64
 
+_ADD = insert(audit)
 _NEWEST = select(audit.c.seq, audit.c.sha256).order_by(audit.c.seq.desc()).limit(1)
 
 
@@ -50,7 +51,7 @@ def append(connection: Connection, entry: Entry, *, at_ms: int) -> int:
         "object": entry.object,
         "detail_json": json.dumps(entry.detail, sort_keys=True, separators=(",", ":")),
     }
-    connection.execute(insert(audit).values(**row, sha256=_seal(row, before)))
+    connection.execute(_ADD, {**row, "sha256": _seal(row, before)})
     return int(seq)
 
 

@@ -53,7 +53,7 @@ class Times:
     send_s: float = 10.0
     linger_s: float = 1.0
     silent_s: float = 0.5
-    drain_s: float = 15.0
+    drain_s: float = 8.0
 
 
 class Connection:

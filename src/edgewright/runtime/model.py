@@ -78,7 +78,6 @@ class Model:
         self.inputs = candidate.session.inputs
         self.outputs = candidate.session.outputs
         self.monitor = Monitor()
-        self.golden_samples = candidate.feeds
         self._session = candidate.session
         self._close: Callable[[], None] | None = close
         self._single_input = self.inputs[0].name if len(self.inputs) == 1 else None

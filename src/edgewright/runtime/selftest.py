@@ -191,7 +191,13 @@ def _sample_shape(spec: TensorSpec, length: int, count: int) -> tuple[int, ...]:
     rest = spec.shape[1:]
     known = prod(size for size in rest if size != -1) * ITEM_BYTES[spec.dtype] * count
     free = rest.count(-1)
-    if length == 0 or length % known or free > 1 or (free == 0 and length != known):
+    if (
+        count < 1
+        or length == 0
+        or length % known
+        or free > 1
+        or (free == 0 and length != known)
+    ):
         raise BundleError(
             f"{length} bytes are not {count} samples of input {spec.name!r}, "
             f"{spec.dtype} {list(spec.shape)}"

@@ -17,7 +17,7 @@ from typing import Any
 from edgewright.bundle import archive, signing, trust, workflow
 from edgewright.bundle.trust import ARTEFACTS, Trusted
 from edgewright.core import canonical, digest
-from edgewright.core.errors import ConfigError, ConflictError, ExpiredError, TrustError
+from edgewright.core.errors import ConflictError, ExpiredError, TrustError
 from edgewright.core.names import Release
 from edgewright.wire.http import Client
 
@@ -71,22 +71,6 @@ class Refreshed:
     expires: datetime
     targets: bool
     roots: tuple[int, ...]
-
-
-def connect(url: str, token_file: Path) -> Client:
-    """Return a client of the control plane at ``url``; the caller closes it.
-
-    Raises:
-        ConfigError: ``url`` is no address, or the token cannot be read.
-    """
-    try:
-        token = token_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"cannot read a token from {token_file}: {error}",
-            hint="A control plane writes one to tokens/operate.token when it first starts.",
-        ) from error
-    return Client(url, token=token)
 
 
 def publish(path: Path, *, keys_dir: Path, client: Client, now: datetime) -> Published:

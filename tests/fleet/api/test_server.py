@@ -1,4 +1,4 @@
-"""``edgewright serve`` as a process: it ends in order, and what it answered survives a kill."""
+"""``edgewright serve`` as a process: it ends in order, and what it answered is kept."""
 
 import json
 import os
@@ -8,9 +8,18 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
-from tests.sim.plane import SimDevice, make_keys, summary, until
+from tests.sim.plane import (
+    Running,
+    SimDevice,
+    make_keys,
+    publish,
+    roll_out,
+    summary,
+    until,
+)
 
 from edgewright.bundle.keys import PrivateKey
 from edgewright.core.errors import ConflictError, TransportError
@@ -119,6 +128,43 @@ def test_requests_are_logged_on_demand(tmp_path):
         line = json.loads(process.stderr.readline())
 
     assert (line["method"], line["path"], line["status"]) == ("GET", "/v1/health", 200)
+
+
+def beside(folder, url):
+    """Return what the helpers of ``tests.sim.plane`` need to speak to a process."""
+    state = folder / "state"
+    plane = SimpleNamespace(
+        settings=SimpleNamespace(state=state), trust_folder=state / "trust"
+    )
+    return Running(url, plane, make_keys(folder))
+
+
+def test_a_rollout_goes_on_after_a_kill(tmp_path):
+    """Killed between two waves, the next process opens what is due and ends it."""
+    with serving(tmp_path) as (process, url):
+        server = beside(tmp_path, url)
+        canary = SimDevice.make(server, tmp_path, "canary", labels={"canary": "yes"})
+        other = SimDevice.make(server, tmp_path, "other")
+        fake = publish(server, "digits@1")
+        waves = ({"labels": {"canary": "yes"}}, {"bp": 10_000})
+        rollout = roll_out(server, "digits@1", *waves, min_inferences=10)
+        canary.confirm("digits@1", fake.digest)
+        process.kill()
+        process.wait(20)
+        for client in server.clients:
+            client.close()
+
+    with serving(tmp_path) as (_, url):
+        server = beside(tmp_path, url)
+        other.client = server.client("enrol")
+        place = f"/v1/rollouts/{rollout}"
+        operator = server.client()
+        until(lambda: operator.call("GET", place)["open_waves"] == 2)
+        other.confirm("digits@1", fake.digest)
+        document = until(lambda: (d := operator.call("GET", place))["state"] == "done" and d)
+        for client in server.clients:
+            client.close()
+    assert [row["decision"] for row in document["decisions"]] == ["continue", "continue"]
 
 
 class Load:

@@ -53,7 +53,8 @@ def application(
                 await control
             plane.close()
 
-    parts = (Operations(plane), DeviceCalls(plane), Files(plane))
+    # Routes are tried in order: first what devices ask for all day.
+    parts = (DeviceCalls(plane), Files(plane), Operations(plane))
     routes = [route for part in parts for route in part.routes()]
     router = Router(routes, redirect_slashes=False, lifespan=lifespan)
     return Guard(router, log_requests=log_requests)

@@ -10,13 +10,14 @@ from collections import Counter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, select
 
 from edgewright.core import digest
 from edgewright.core.errors import BundleError, WireError
 from edgewright.fleet import audit
 from edgewright.fleet.ingest.batch import Fresh, fresh
 from edgewright.fleet.store import tables
+from edgewright.fleet.store.rows import Rows
 from edgewright.monitor.sketch import Sketch
 from edgewright.wire.checkin import ErrorBody
 from edgewright.wire.feedback import Feedback
@@ -27,6 +28,9 @@ UNKNOWN = "unknown_event_kind"
 
 _MAX_TEXT = 2_000
 _MAX_PROBLEMS = 200
+_QUEUES, _LOSSES = Rows(tables.queues), Rows(tables.losses)
+_TALLIES, _PROBLEMS = Rows(tables.tallies), Rows(tables.problems)
+_FEEDBACK, _OUTCOMES = Rows(tables.feedback), Rows(tables.outcomes)
 # Of one summary; a sum of 2**23 of them still fits 64 bits.
 _MAX_COUNT = 1 << 40
 
@@ -38,40 +42,23 @@ def apply(connection: Connection, device: str, batch: Batch, *, at_ms: int) -> A
         WireError: The batch does not account for every number it covers.
         ConflictError: It leaves a gap; nothing was applied.
     """
-    queues = tables.queues
-    mine = (queues.c.device == device) & (queues.c.queue_id == batch.queue_id)
-    known = connection.execute(select(queues).where(mine)).one_or_none()
+    queue = {"device": device, "queue_id": batch.queue_id}
+    known = _QUEUES.find(connection, queue)
     new = fresh(batch, known.high if known else None)
     if known is not None and new.high == known.high:
         return Ack(queue_id=batch.queue_id, high=known.high)
 
     _Taker(connection, device, at_ms).take(new)
-    _record_losses(connection, device, batch.queue_id, new, at_ms)
-    lost = sum(high - low + 1 for low, high in new.lost)
+    for low, high in new.lost:
+        _LOSSES.add(connection, {**queue, "low": low}, {"high": high, "at_ms": at_ms})
     row = {
         "high": new.high,
         "applied": (known.applied if known else 0) + len(new.events),
-        "lost": (known.lost if known else 0) + lost,
+        "lost": (known.lost if known else 0) + sum(b - a + 1 for a, b in new.lost),
         "updated_ms": at_ms,
     }
-    if known is None:
-        connection.execute(
-            insert(queues).values(device=device, queue_id=batch.queue_id, **row)
-        )
-    else:
-        connection.execute(update(queues).where(mine).values(row))
+    _QUEUES.put(connection, queue, row)
     return Ack(queue_id=batch.queue_id, high=new.high)
-
-
-def _record_losses(
-    connection: Connection, device: str, queue_id: str, new: Fresh, at_ms: int
-) -> None:
-    for low, high in new.lost:
-        connection.execute(
-            insert(tables.losses).values(
-                device=device, queue_id=queue_id, low=low, high=high, at_ms=at_ms
-            )
-        )
 
 
 class _Taker:
@@ -111,7 +98,6 @@ class _Taker:
             self._problem(ErrorBody(code=UNKNOWN, message=f"event kind {event.kind:.40}"))
 
     def _feedback(self, told: Feedback) -> None:
-        table = tables.feedback
         digest.check(told.digest)
         if not 0 <= told.transition <= _MAX_COUNT or _too_long(told):
             raise WireError(f"feedback {told.transition} has a number or text out of range")
@@ -122,7 +108,7 @@ class _Taker:
             "what": told.what,
             "digest": told.digest,
         }
-        if self._connection.scalar(select(table.c.device).where(_equal(table, key))):
+        if _FEEDBACK.find(self._connection, key):
             return
         rest = {
             "release": told.release,
@@ -130,9 +116,9 @@ class _Taker:
             "serving": told.serving,
             "reason": told.reason,
         }
-        self._connection.execute(insert(table).values(**key, **rest, received_ms=self._at_ms))
-        self._put(
-            tables.outcomes,
+        _FEEDBACK.add(self._connection, key, {**rest, "received_ms": self._at_ms})
+        _OUTCOMES.put(
+            self._connection,
             {"device": self._device, "digest": told.digest},
             {
                 "what": told.what,
@@ -156,18 +142,17 @@ class _Taker:
         self._said[code] = told
 
     def _write_problem(self, told: ErrorBody, count: int) -> None:
-        table, code = tables.problems, told.code[:100]
-        key = {"device": self._device, "code": code}
-        before = self._connection.scalar(select(table.c.count).where(_equal(table, key)))
-        if before is None and self._kinds_of_problems() >= _MAX_PROBLEMS:
+        key = {"device": self._device, "code": told.code[:100]}
+        known = _PROBLEMS.find(self._connection, key)
+        if known is None and self._kinds_of_problems() >= _MAX_PROBLEMS:
             return
         row = {
-            "count": (before or 0) + count,
+            "count": (known.count if known else 0) + count,
             "message": told.message[:_MAX_TEXT],
             "hint": told.hint[:_MAX_TEXT],
             "at_ms": self._at_ms,
         }
-        self._put(table, key, row)
+        _PROBLEMS.put(self._connection, key, row)
 
     def _kinds_of_problems(self) -> int:
         table = tables.problems
@@ -175,11 +160,8 @@ class _Taker:
         return len(self._connection.execute(mine).all())
 
     def _write_tally(self, key: str, fold: "_Fold") -> None:
-        table = tables.tallies
         where = {"device": self._device, "digest": key}
-        known = self._connection.execute(
-            select(table).where(_equal(table, where))
-        ).one_or_none()
+        known = _TALLIES.find(self._connection, where)
         row = fold.row()
         if known is not None:
             for name in ("answered", "failed", "late", "refused"):
@@ -188,15 +170,7 @@ class _Taker:
         row["latency_json"] = msgspec.json.encode(fold.latency.to_wire()).decode()
         row["since_ms"] = known.since_ms if known else self._at_ms
         row["until_ms"] = self._at_ms
-        self._put(table, where, row)
-
-    def _put(self, table: Table, key: dict[str, Any], row: dict[str, Any]) -> None:
-        """Update the row at ``key``, or insert it; there is no other writer."""
-        changed = self._connection.execute(
-            update(table).where(_equal(table, key)).values(row)
-        ).rowcount
-        if not changed:
-            self._connection.execute(insert(table).values(**key, **row))
+        _TALLIES.put(self._connection, where, row)
 
 
 class _Fold:
@@ -248,10 +222,3 @@ def _checked_latency(summary: Summary) -> Sketch:
 def _too_long(told: Feedback) -> bool:
     texts = (told.at, told.what, told.release, told.rollout, told.serving, told.reason)
     return any(len(text) > _MAX_TEXT for text in texts)
-
-
-def _equal(table: Table, key: dict[str, Any]) -> Any:
-    (first, *rest) = (table.c[name] == value for name, value in key.items())
-    for condition in rest:
-        first &= condition
-    return first

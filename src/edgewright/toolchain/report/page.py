@@ -244,7 +244,7 @@ def _candidates(report: Report) -> str:
     )  # fmt: skip
     left_out = "".join(
         f"<li><b>{escape(name)}</b>: {escape(why)}</li>"
-        for name, why in report.left_out.items()
+        for name, why in sorted(report.left_out.items())
     )
     after = f'<p class="quiet">Not made:</p><ul>{left_out}</ul>' if left_out else ""
     if report.device.fingerprint != report.host.fingerprint:
@@ -310,9 +310,11 @@ def _origin(report: Report) -> str:
         ("recipe", report.recipe_sha256),
         ("plan", report.plan_sha256),
     ]
-    rows += [(kind, f"sha256:{name[:-5]}") for kind, name in report.evidence_files.items()]
+    rows += [
+        (kind, f"sha256:{name[:-5]}") for kind, name in sorted(report.evidence_files.items())
+    ]
     listed = [(escape(name), f"<code>{digest.short(value)}</code>") for name, value in rows]
-    tools = ", ".join(f"{name} {number}" for name, number in recipe.tools.items())
+    tools = ", ".join(f"{name} {number}" for name, number in sorted(recipe.tools.items()))
     how = sorted({e.how for one in report.candidates for e in one.evidence if e.n > 1})
     return (
         f"<section><h2>Where it comes from</h2>{_table(('', 'sha256'), listed)}"

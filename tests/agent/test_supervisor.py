@@ -1,0 +1,428 @@
+"""The agent as a whole: a real supervisor, its real children, and a fleet that can fail."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.sim.device import Device, Traffic
+
+from edgewright.bundle.archive import verify_slot
+from edgewright.core import digest
+from edgewright.wire.assignment import Target
+from edgewright.wire.spool import Spool
+from edgewright.wire.telemetry import FEEDBACK, PROBLEM, SUMMARY
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Scene:
+    """A device on which release 1 proved good, asked for answers all the time."""
+
+    plane: object
+    device: Device
+    bundles: dict
+    first: Target
+    traffic: Traffic
+
+    def roll_out(self, name, **options):
+        """Publish a bundle and let the device run it instead of release 1."""
+        made = self.plane.publish(self.bundles[name])
+        self.plane.roll_out(made, self.first, **options)
+        return made
+
+    def told(self, what, release):
+        """Whether the fleet has heard of a transition."""
+        return (what, release) in self.plane.device.feedback()
+
+    def wait_told(self, what, release):
+        """Wait until it has."""
+        self.device.wait_for(lambda: self.told(what, release), f"{release} to be {what}")
+
+    def wait_serves(self, release, *, good=True):
+        """Wait until a release answers, and has proved good."""
+        self.device.wait_for(
+            lambda: self.device.serves(release, good=good), f"{release} to serve"
+        )
+
+    def reasons(self):
+        """Return why things happened, as the fleet has heard it."""
+        return [e.body["reason"] for e in self.plane.device.events if e.kind == FEEDBACK]
+
+    def problems(self):
+        """Return the codes of what went wrong, as the fleet has heard it."""
+        return [e.body["code"] for e in self.plane.device.events if e.kind == PROBLEM]
+
+
+@pytest.fixture
+def scene(plane, device, bundles):
+    """Release 1 installed, tried and kept, under traffic."""
+    first = plane.publish(bundles["good-1"])
+    plane.roll_out(first)
+    device.start()
+    with Traffic(device) as traffic:
+        made = Scene(plane, device, bundles, first, traffic)
+        made.wait_serves("digits@1")
+        made.wait_told("confirmed", "digits@1")
+        traffic.counts.clear()
+        yield made
+
+
+def test_the_way_of_a_release(scene):
+    """Installed, tried, kept, and left again when the fleet says so; no caller notices."""
+    second = scene.roll_out("good-2")
+    scene.wait_serves("digits@2")
+    scene.plane.roll_out(second, scene.first, open_waves=0)
+    scene.wait_serves("digits@1")
+    scene.wait_told("returned", "digits@2")
+
+    assert scene.plane.device.feedback() == [
+        ("staged", "digits@1"),
+        ("activated", "digits@1"),
+        ("confirmed", "digits@1"),
+        ("staged", "digits@2"),
+        ("activated", "digits@2"),
+        ("confirmed", "digits@2"),
+        ("returned", "digits@2"),
+    ]
+    assert scene.traffic.errors == {}
+    assert scene.traffic.counts["digits@1"] > 0
+    assert scene.traffic.counts["digits@2"] > 0
+    assert len({request.path for request in scene.plane.asked("/v1/blobs/")}) == 2
+    assert scene.plane.device.checkins[-1].serving.digest == scene.first.digest
+
+
+def test_answers_are_counted_once(scene):
+    """What callers got and what the fleet was told agree, over a switch and a stop."""
+    scene.roll_out("good-2")
+    scene.wait_serves("digits@2")
+    scene.traffic.stop()
+    scene.device.stop()
+    scene.device.start()
+    scene.device.wait_for(lambda: _queued(scene.device) == 0, "all to be told")
+
+    told = [event.body for event in scene.plane.device.events if event.kind == SUMMARY]
+    counted = sum(body["answered"] for body in told if body["release"] == "digits@2")
+    assert counted == scene.device.asked["digits@2"]
+    assert all(sum(body["latency"].values()) == body["answered"] for body in told)
+
+
+def test_without_a_release_it_waits(plane, device):
+    """Nothing assigned: enrolled, checking in, and callers are refused rather than kept."""
+    device.start()
+    device.wait_for(lambda: plane.devices and len(plane.device.checkins) >= 3, "check-ins")
+
+    assert "refused" in device.ask()
+    assert device.status()["serving"] is None
+    assert device.stop() == 0
+
+
+def test_without_a_fleet_it_serves(scene):
+    """The server away: answers go on over a restart, events wait, and arrive in the end."""
+    scene.plane.stop()
+    scene.device.stop(signal.SIGKILL)
+    scene.device.start()
+    scene.wait_serves("digits@1")
+    scene.device.wait_for(lambda: _queued(scene.device) > 2, "events to wait")
+
+    scene.plane.start()
+    scene.device.wait_for(lambda: _queued(scene.device) < 2, "events to arrive")
+
+    seqs = [event.seq for event in scene.plane.device.events]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert scene.plane.device.checkins[-1].serving.digest == scene.first.digest
+
+
+def test_after_a_long_silence_everything_is_told(plane, device):
+    """A backlog of many batches goes out one right after the other."""
+    device.home.root.mkdir()
+    spool = Spool(device.home.spool)
+    spool.append_all([(SUMMARY, {"n": n}) for n in range(1, 1701)])
+    spool.close()
+
+    device.start()
+    device.wait_for(lambda: plane.devices and len(plane.device.events) >= 1700, "the backlog")
+
+    assert [event.seq for event in plane.device.events][:1700] == list(range(1, 1701))
+    assert len(plane.device.checkins) >= 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("overridden", "golden.reference"), ("wrong-device", "golden.variant")],
+)
+def test_a_model_that_answers_wrongly_is_refused(scene, kind, words):
+    """Golden answers decide, signed override or not; the old release never stops serving."""
+    wrong = scene.roll_out(kind)
+    scene.wait_told("refused", wrong.release)
+    downloads = len(scene.plane.asked("/v1/blobs/"))
+    contacts = len(scene.plane.device.checkins)
+    scene.device.wait_for(
+        lambda: len(scene.plane.device.checkins) > contacts + 3, "more contacts"
+    )
+
+    assert any(words in reason for reason in scene.reasons())
+    assert len(scene.plane.asked("/v1/blobs/")) == downloads
+    assert set(scene.traffic.counts) == {"digits@1"}
+    assert wrong.digest in scene.device.pointer()["bad"]
+    assert not scene.device.home.slot(wrong.digest).exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("slow", "p95"), ("silent", "by the deadline of 3 s")]
+)
+def test_a_trial_that_fails_is_reverted(scene, kind, words):
+    """Too slow, or too few answers to tell: the slot before serves again, and stays."""
+    new = scene.roll_out(kind)
+    scene.wait_told("reverted", new.release)
+    scene.wait_serves("digits@1")
+
+    last = [e.body for e in scene.plane.device.events if e.kind == FEEDBACK][-1]
+    assert words in last["reason"]
+    assert last["serving"] == scene.first.digest
+    assert scene.traffic.errors == {}
+    assert scene.traffic.counts[new.release] > 0
+
+
+def test_a_first_release_that_fails_leaves_nothing(plane, device, bundles):
+    """Where there is nothing to go back to, nothing serves, and nobody says otherwise."""
+    only = plane.publish(bundles["silent"])
+    plane.roll_out(only)
+    device.start()
+    device.wait_for(
+        lambda: plane.devices and ("reverted", "digits@6") in plane.device.feedback(),
+        "the end",
+    )
+
+    assert "refused" in device.ask()
+    assert device.status()["serving"] is None
+    assert device.pointer()["active"] is None
+
+
+def test_a_worker_that_keeps_dying_is_given_up(scene):
+    """After three starts on trial there is no fourth: the slot before serves."""
+    new = scene.roll_out("endless")
+    for start in (1, 2, 3):
+        scene.device.wait_for(
+            lambda start=start: (
+                _attempts(scene.device) == start
+                and scene.device.serves("digits@7", good=False)
+            ),
+            f"start {start} to serve",
+        )
+        os.kill(scene.device.status()["worker_pid"], signal.SIGKILL)
+
+    scene.wait_told("reverted", new.release)
+    scene.wait_serves("digits@1")
+    assert "3 starts" in scene.device.pointer()["bad"][new.digest]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_a_lost_worker_is_replaced(scene, how):
+    """Dead or hung, a worker of a good slot is replaced by another of the same slot."""
+    before = scene.device.status()["worker_pid"]
+
+    os.kill(before, how)
+    scene.device.wait_for(
+        lambda: scene.device.status()["worker_pid"] not in {before, None}, "another worker"
+    )
+    scene.wait_serves("digits@1")
+
+    assert scene.device.pointer()["bad"] == {}
+
+
+def test_a_flipped_bit_is_found_and_healed(scene):
+    """The slot before serves at once; the damaged one is fetched anew and serves again."""
+    second = scene.roll_out("good-2")
+    scene.wait_serves("digits@2")
+    scene.plane.misbehave("/v1/blobs/", "status", 503)
+    scene.device.stop(signal.SIGKILL)
+    _flip(scene.device.home.slot(second.digest))
+
+    scene.device.start()
+    scene.wait_serves("digits@1")
+    scene.plane.behave()
+    scene.wait_serves("digits@2")
+
+    verify_slot(scene.device.home.slot(second.digest), second.digest)
+    scene.device.wait_for(lambda: "bundle_error" in scene.problems(), "the fleet to hear")
+    assert scene.device.pointer()["bad"] == {}
+
+
+def test_damage_without_a_slot_before_is_healed(scene):
+    """The only slot there is, damaged: nothing serves until it was fetched anew."""
+    scene.device.stop()
+    _flip(scene.device.home.slot(scene.first.digest))
+
+    scene.device.start()
+    scene.wait_serves("digits@1")
+
+    verify_slot(scene.device.home.slot(scene.first.digest), scene.first.digest)
+
+
+def test_expired_trust_changes_nothing(scene):
+    """A rollout signed too long ago: what runs keeps running, and the fleet is told."""
+    scene.roll_out("good-2", now=datetime.now(UTC) - timedelta(days=30))
+    scene.device.wait_for(lambda: "expired_error" in scene.problems(), "the fleet to hear")
+
+    assert scene.device.serves("digits@1")
+    assert set(scene.traffic.counts) == {"digits@1"}
+
+
+def test_older_trust_changes_nothing(scene):
+    """A server set back to yesterday: what runs keeps running, and the fleet is told."""
+    yesterday = scene.plane.files["assignments/timestamp.json"]
+    scene.plane.roll_out(scene.first)
+    scene.device.wait_for(
+        lambda: scene.plane.device.checkins[-1].trust.get("assignments", 0) >= 3, "the new set"
+    )
+
+    scene.plane.files["assignments/timestamp.json"] = yesterday
+    scene.device.wait_for(lambda: "rollback_error" in scene.problems(), "the fleet to hear")
+
+    assert scene.device.serves("digits@1")
+    assert set(scene.traffic.counts) == {"digits@1"}
+
+
+FULL_DISK = """
+import os, sys
+from pathlib import Path
+if "edgewright.bundle.install" in sys.orig_argv and Path({mark!r}).exists():
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+    os.fsync = refuse
+"""
+
+
+def test_a_full_disk_refuses_an_update(plane, bundles, tmp_path):
+    """No room to install: refused with the reason, nothing left behind, serving untouched."""
+    mark, site = tmp_path / "full", tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(FULL_DISK.format(mark=str(mark)))
+    device = Device(plane, tmp_path, env={"PYTHONPATH": str(site)})
+    first = plane.publish(bundles["good-1"])
+    plane.roll_out(first)
+    device.start()
+    try:
+        with Traffic(device) as traffic:
+            scene = Scene(plane, device, bundles, first, traffic)
+            scene.wait_serves("digits@1")
+            traffic.counts.clear()
+            mark.touch()
+            second = scene.roll_out("good-2")
+            scene.wait_told("refused", "digits@2")
+            left = {path.name for path in device.home.slots.iterdir()}
+            bad = device.pointer()["bad"]
+            mark.unlink()
+            scene.wait_serves("digits@2")
+    finally:
+        device.stop()
+
+    assert left == {digest.hex_of(first.digest)}
+    assert second.digest not in bad
+    assert traffic.errors == {}
+    assert any("No space left" in reason for reason in scene.reasons())
+
+
+def test_one_home_has_one_agent(scene):
+    """A second agent on the same folder ends at once and says why."""
+    home, config = scene.device.home.root, scene.device.config
+    argv = [sys.executable, "-m", "edgewright.agent.main", "run"]
+
+    done = subprocess.run(
+        [*argv, "--home", home, "--config", config],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+
+    assert done.returncode == 1
+    assert "another agent runs" in done.stderr
+    assert scene.device.serves("digits@1")
+
+
+def test_a_restart_keeps_the_port(scene):
+    """Callers that know the port from before find the device there again."""
+    before = scene.device.status()["port"]
+
+    scene.device.stop(signal.SIGKILL)
+    scene.device.start()
+    scene.wait_serves("digits@1")
+
+    assert scene.device.status()["port"] == before
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kills_at_random_change_nothing(scene, seed, scale):
+    """Whoever is killed whenever: a whole slot serves, the truth is told, it gets there."""
+    chance = random.Random(seed)  # noqa: S311  a repeatable campaign
+    targets = [scene.plane.publish(scene.bundles[name]) for name in ("good-2", "good-3")]
+    base = scene.first
+    for round_, target in enumerate(targets * (10 if scale == "full" else 1)):
+        scene.plane.roll_out(target, base, rollout=f"rol_{round_}")
+        for _ in range(5):
+            time.sleep(chance.uniform(0.0, 0.8))
+            _kill_one(scene.device, chance)
+            _check_whole(scene.device)
+        scene.device.wait_for(lambda: _settled(scene), "it to settle", seconds=90)
+        base = target
+
+    seqs = [event.seq for event in scene.plane.device.events]
+    told = [e.body["transition"] for e in scene.plane.device.events if e.kind == FEEDBACK]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert told == list(range(1, len(told) + 1))
+    assert scene.plane.device.lost == 0
+
+
+def _kill_one(device, chance):
+    """Kill the supervisor or one of its children, if it has one of that kind now."""
+    words = ("supervisor", "agent.courier", "bundle.install", "runtime.worker")
+    word = chance.choice(words)
+    if word == "supervisor":
+        device.stop(signal.SIGKILL)
+        _check_whole(device)
+        device.start()
+    elif (pid := device.child(word)) is not None:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _check_whole(device):
+    """What the pointer calls active is there, complete and verified."""
+    active = device.pointer()["active"]
+    verify_slot(device.home.slot(active), active)
+
+
+def _settled(scene):
+    """Whether it runs what it was told to, and says so to callers and to the fleet alike."""
+    status, last = scene.device.status(), scene.plane.device.checkins[-1].serving
+    serving, wanted = status["serving"], status["wanted"]
+    if serving is None or wanted is None or last is None or status["trial"]:
+        return False
+    there = serving["digest"] == wanted["digest"] or wanted["digest"] in status["bad"]
+    truth = {serving["release"], last.release, scene.device.ask()}
+    return there and not status["doing"] and len(truth) == 1
+
+
+def _flip(slot):
+    """Flip one bit of the weights of an installed slot."""
+    (weights,) = slot.rglob("weights.bin")
+    weights.chmod(0o644)
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    weights.chmod(0o444)
+
+
+def _queued(device):
+    return device.status()["spool"]["queued"]
+
+
+def _attempts(device):
+    return (device.status()["trial"] or {}).get("attempts")
