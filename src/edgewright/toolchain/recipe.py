@@ -56,14 +56,25 @@ Observer = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class ModelTable:
-    """``[model]`` of a project file; the path is relative to that file."""
+    """``[model]`` of a project file.
+
+    Attributes:
+        reference: The model whose answers count, relative to the project file; the
+            optimised model itself when empty.
+    """
 
     reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """``[data]`` of a project file; the path is relative to that file."""
+    """``[data]`` of a project file.
+
+    Attributes:
+        path: The npz file with real inputs, relative to the project file.
+        keys: What its arrays are called.
+        classes: Names of the classes; their numbers when empty.
+    """
 
     path: str = ""
     keys: DataKeys = field(default_factory=DataKeys)
@@ -72,7 +83,13 @@ class DataTable:
 
 @dataclass(frozen=True, slots=True)
 class RecipeTable:
-    """``[recipe]`` of a project file."""
+    """``[recipe]`` of a project file.
+
+    Attributes:
+        quantization: ``auto``, ``int8`` (int8 or an error) or ``none``.
+        allow_slower: Let a candidate that is slower than the original ship.
+        accept_estimates: Let figures that were not measured decide.
+    """
 
     quantization: str = "auto"
     allow_slower: bool = False
@@ -81,7 +98,15 @@ class RecipeTable:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """An ``edgewright.toml``; ``contract`` holds the keys of ``core.contract.from_table``."""
+    """An ``edgewright.toml``.
+
+    Attributes:
+        model: The model whose answers count.
+        data: Real inputs with labels.
+        contract: What must hold; the keys of ``core.contract.from_table``.
+        policy: Limits for the trial on a device.
+        recipe: How to go about it.
+    """
 
     model: ModelTable = field(default_factory=ModelTable)
     data: DataTable = field(default_factory=DataTable)

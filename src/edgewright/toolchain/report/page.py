@@ -79,10 +79,17 @@ def headline(report: Report) -> str:
             if faster >= 1
             else f"at {faster:.2f} times the speed on {report.host.title}"
         )
-    net = shipped.overall.lost - shipped.overall.gained
-    word = "fewer" if net >= 0 else "more"
-    parts.append(f"{abs(net)} {word} right answers of {shipped.overall.n}")
+    parts.append(_net(shipped.overall))
     return f"{shipped.name} ships: {', '.join(parts)}."
+
+
+def _net(counts: PairedCounts) -> str:
+    """Return how many more or fewer right answers there are than the reference's."""
+    net = counts.gained - counts.lost
+    if net == 0:
+        return f"as many right answers of {counts.n}"
+    word = "answer" if abs(net) == 1 else "answers"
+    return f"{abs(net)} {'more' if net > 0 else 'fewer'} right {word} of {counts.n}"
 
 
 def _head(report: Report) -> str:
