@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from slow_release import make_slow
 
 HERE = Path(os.path.relpath(Path(__file__).parent))
 FOLDER = Path(os.environ.get("DEMO_DIR", ".demo"))
+MODELS = HERE / "models"
+INVERTED, SLOW = MODELS / "digits-3.onnx", FOLDER / "work" / "digits-slow.onnx"
 KEYS, WORK, HOMES = FOLDER / "keys", FOLDER / "work", FOLDER / "devices"
 BEGAN = time.monotonic()
 SCREEN = Console(highlight=False)
@@ -46,12 +49,17 @@ def say(text: str) -> None:
     SCREEN.print(f"   {text}", soft_wrap=True)
 
 
+def show(words: Iterable[object]) -> None:
+    """Show a command as a person would type it."""
+    shown = " ".join(f'"{w}"' if " " in str(w) else str(w) for w in words)
+    SCREEN.print(f"   [cyan]$ edgewright {shown}[/]", soft_wrap=True)
+
+
 def start(*words: object, quiet: bool = False) -> subprocess.Popen[str]:
-    """Start a command as a person would type it."""
+    """Start a command."""
     argv = [str(word) for word in words]
     if not quiet:
-        shown = " ".join(f'"{w}"' if " " in w else w for w in argv)
-        SCREEN.print(f"   [cyan]$ edgewright {shown}[/]", soft_wrap=True)
+        show(argv)
     return subprocess.Popen(
         [sys.executable, "-m", "edgewright.cli.main", *argv, "--json"],
         stdout=subprocess.PIPE,
@@ -75,12 +83,11 @@ def edgewright(*words: object, expect: int = 0) -> dict[str, Any]:
     return finish(start(*words), expect=expect)
 
 
-def optimize(version: int, model: Path, *, project: str = "edgewright.toml") -> Any:
-    """Start compressing one version under the contract."""
-    return start(
-        *("optimize", model, "--project", HERE / project, "--device", "host"),
-        *("-o", WORK / str(version)),
-    )
+def optimizing(version: int, model: Path, *, project: str = "edgewright.toml") -> list[object]:
+    """Return the command that compresses one version under a contract."""
+    project_file = HERE / project
+    words: list[object] = ["optimize", model, "--project", project_file, "--device", "host"]
+    return [*words, "-o", WORK / str(version)]
 
 
 def pack(version: int, *more: object, expect: int = 0) -> dict[str, Any]:
@@ -105,6 +112,8 @@ class Demo:
         self.devices: list[Device] = []
         self.traffic: list[Traffic] = []
         self.rows: dict[int, list[str]] = {}
+        self.inverted: subprocess.Popen[str]
+        self.slow: subprocess.Popen[str]
         with np.load(HERE / "data" / "digits.npz") as data:
             self.images, self.labels = data["evaluate_images"], data["evaluate_labels"]
 
@@ -133,7 +142,7 @@ class Demo:
         """Wait until every device answers, then ask them all."""
         for device in self.devices:
             wait_for(lambda d=device: self.serving(release, d), f"{device.name} to serve")
-            asking = Traffic(device, self.images, self.labels)
+            asking = Traffic(device, self.images, self.labels, rate_hz=25.0)
             asking.start()
             self.traffic.append(asking)
 
@@ -162,7 +171,7 @@ def compress_and_pack(demo: Demo) -> None:
     """Steps 1 and 2: versions 1 and 2 become bundles, twice the same bytes."""
     title(1, "Compress under a contract, and measure what it cost")
     for version in (1, 2):
-        report = finish(optimize(version, HERE / "models" / f"digits-{version}.onnx"))
+        report = edgewright(*optimizing(version, MODELS / f"digits-{version}.onnx"))
         note_optimized(demo, version, report)
     title(2, "Pack what passed, with its golden answers and its evidence")
     for version in (1, 2):
@@ -213,6 +222,11 @@ def go_live(demo: Demo) -> None:
 def good_update(demo: Demo) -> None:
     """Step 5: version 2 by waves, while the server goes away for a moment."""
     title(5, "A better version goes to one device, waits for its gate, then to the rest")
+    # Meanwhile the two bad versions of the next steps are made: their figures are
+    # not about speed, so that a busy machine does not matter.
+    make_slow(MODELS / "digits-2.onnx", SLOW)
+    demo.inverted = start(*optimizing(3, INVERTED), quiet=True)
+    demo.slow = start(*optimizing(4, SLOW, project="slow.toml"), quiet=True)
     demo.publish(2)
     done = finish(demo.rollout(2, "canary=yes", "100%"))
     for one in done["decisions"]:
@@ -229,10 +243,8 @@ def good_update(demo: Demo) -> None:
 def bad_updates(demo: Demo) -> None:
     """Step 6: a useless version and a slow one, both stopped."""
     title(6, "A version that looks inverted: refused at every hop")
-    inverted = optimize(3, HERE / "models" / "digits-3.onnx")
-    make_slow(HERE / "models" / "digits-2.onnx", WORK / "digits-slow.onnx")
-    slow = optimize(4, WORK / "digits-slow.onnx", project="slow.toml")
-    refused = finish(inverted, expect=3)["error"]["message"]
+    show(optimizing(3, INVERTED))
+    refused = finish(demo.inverted, expect=3)["error"]["message"]
     say(f"[red]optimize refused it[/]: {refused}")
     refused = pack(3, expect=1)["error"]["message"]
     say(f"[red]pack refused it[/]: {refused}")
@@ -242,7 +254,8 @@ def bad_updates(demo: Demo) -> None:
     say(f"[red]{halted['state']}[/]  {halted['reason']}")
     demo.rows[3] = ["digits@3", f"refused: {halted['reason']}", "", "", "", ""]
     title(7, "A version that is right but twenty times too slow: rolled back in its trial")
-    note_optimized(demo, 4, finish(slow))
+    show(optimizing(4, SLOW, project="slow.toml"))
+    note_optimized(demo, 4, finish(demo.slow))
     pack(4)
     demo.publish(4)
     halted = finish(demo.rollout(4, "canary=yes", "100%"), expect=1)

@@ -70,13 +70,25 @@ def test_doors_open_and_shut_on_the_same_port(doors):
 def test_the_local_socket_works_in_a_deep_folder(tmp_path):
     """A home folder may be deeper than a socket's address is long."""
     home = Home(tmp_path / ("deep" * 20) / ("deeper" * 10))
+    home.run.mkdir(parents=True)
     doors = Doors(home, 0)
 
     _, unix = doors.open()
 
     assert (home.run / "worker.sock").is_socket()
-    with socket.socket(fileno=socket.dup(unix)) as same:
-        assert same.family == socket.AF_UNIX
+    assert unix.family == socket.AF_UNIX
+    doors.close()
+
+
+def test_a_disk_that_refuses_leaves_the_port(tmp_path):
+    """Without a place for the local socket callers still get in by the port."""
+    doors = Doors(Home(tmp_path / "nowhere"), 0)
+
+    opened = doors.open()
+
+    assert len(opened) == 1
+    assert _knock(doors.port)
+    assert "worker.sock" in doors.problem
     doors.close()
 
 

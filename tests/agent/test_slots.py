@@ -31,7 +31,9 @@ class Device:
     def open(self):
         """Start, as after a crash."""
         self.spool = Spool(self.home.spool)
-        self.slots = Slots(self.home, ManualClock(), self._tell, told=self.spool.transition)
+        self.slots = Slots(
+            self.home, ManualClock(), self._tell, told=lambda: self.spool.transition
+        )
 
     def _tell(self, feedback):
         if self.spool.append_transition(feedback.transition, feedback):
@@ -198,10 +200,23 @@ def test_a_damaged_slot_gives_way_to_the_next_best(device, lost, active):
         device.confirm(one)
 
     for one in lost:
-        device.slots.drop(one)
+        device.slots.step_back(one, damaged=True)
 
     assert device.slots.pointer.active == active
     assert all(not device.home.slot(one).exists() for one in lost)
+
+
+def test_a_worn_out_slot_gives_way_and_stays(device):
+    """A slot whose worker only ends is not thrown away: the cause may lie elsewhere."""
+    device.confirm(A)
+    device.confirm(B)
+
+    device.slots.step_back(B, damaged=False)
+
+    pointer = device.slots.pointer
+    assert (pointer.active, pointer.previous) == (A, None)
+    assert device.home.slot(B).exists()
+    assert next_step(pointer, B, device.slots.installed) is Step.TRY
 
 
 def test_slots_that_vanished_are_forgotten(device):

@@ -1,5 +1,6 @@
 """The agent as a whole: a real supervisor, its real children, and a fleet that can fail."""
 
+import contextlib
 import os
 import random
 import signal
@@ -60,18 +61,34 @@ class Scene:
         return [e.body["code"] for e in self.plane.device.events if e.kind == PROBLEM]
 
 
-@pytest.fixture
-def scene(plane, device, bundles):
+@contextlib.contextmanager
+def _played(plane, device, bundles):
     """Release 1 installed, tried and kept, under traffic."""
     first = plane.publish(bundles["good-1"])
     plane.roll_out(first)
     device.start()
-    with Traffic(device) as traffic:
-        made = Scene(plane, device, bundles, first, traffic)
-        made.wait_serves("digits@1")
-        made.wait_told("confirmed", "digits@1")
-        traffic.counts.clear()
+    try:
+        with Traffic(device) as traffic:
+            made = Scene(plane, device, bundles, first, traffic)
+            made.wait_serves("digits@1")
+            made.wait_told("confirmed", "digits@1")
+            traffic.counts.clear()
+            yield made
+    finally:
+        device.stop()
+
+
+@pytest.fixture
+def scene(plane, device, bundles):
+    """Release 1 on an ordinary device."""
+    with _played(plane, device, bundles) as made:
         yield made
+
+
+@pytest.fixture
+def scene_on(plane, bundles):
+    """Release 1 on a device whose home is a folder of the test's choice."""
+    return lambda home: _played(plane, Device(plane, home.parent), bundles)
 
 
 def test_the_way_of_a_release(scene):
@@ -151,6 +168,23 @@ def test_after_a_long_silence_everything_is_told(plane, device):
 
     assert [event.seq for event in plane.device.events][:1700] == list(range(1, 1701))
     assert len(plane.device.checkins) >= 4
+
+
+def test_a_fleet_set_back_to_a_backup_is_followed(scene):
+    """A server that forgot what it had acknowledged still hears everything that is new."""
+    known = scene.plane.device
+    known.marks = dict.fromkeys(known.marks, 1)
+    known.sequence = 5
+    before = len(known.checkins)
+
+    scene.roll_out("good-2")
+    scene.wait_serves("digits@2")
+    scene.wait_told("confirmed", "digits@2")
+
+    assert len(known.marks) == 2
+    assert len(known.checkins) > before
+    told = [what for what, release in known.feedback() if release == "digits@2"]
+    assert told == ["staged", "activated", "confirmed"]
 
 
 @pytest.mark.parametrize(
@@ -328,6 +362,58 @@ def test_a_full_disk_refuses_an_update(plane, bundles, tmp_path):
     assert second.digest not in bad
     assert traffic.errors == {}
     assert any("No space left" in reason for reason in scene.reasons())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A device's home on a file system of its own, of 16 MB."""
+    home = tmp_path / "home"
+    home.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", home], check=True)
+    yield home
+    subprocess.run(["umount", "--lazy", home], check=True)
+
+
+@pytest.mark.needs("mount")
+@pytest.mark.parametrize("disk", ["full", "read-only"])
+def test_a_disk_that_refuses_everything_does_not_stop_answers(scene_on, small_disk, disk):
+    """Started on a full or a read-only disk, the device serves; with room again it tells."""
+    with scene_on(small_disk) as scene:
+        scene.device.stop(signal.SIGKILL)
+        if disk == "full":
+            _fill(small_disk / "filler")
+        else:
+            _remount(small_disk, "ro")
+
+        scene.device.start(silent=True)
+        scene.device.wait_for(lambda: scene.device.ask() == "digits@1", "an answer")
+        contacts = len(scene.plane.device.checkins)
+        scene.device.wait_for(
+            lambda: len(scene.plane.device.checkins) > contacts + 1, "check-ins"
+        )
+        serving = scene.plane.device.checkins[-1].serving
+        if disk == "full":
+            (small_disk / "filler").unlink()
+        else:
+            _remount(small_disk, "rw")
+        scene.roll_out("good-2")
+        scene.wait_serves("digits@2")
+        scene.wait_told("confirmed", "digits@2")
+
+        assert serving.release == "digits@1"
+
+
+def _fill(path):
+    """Write until there is no room for another byte."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+
+
+def _remount(folder, how):
+    subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
 
 
 def test_one_home_has_one_agent(scene):

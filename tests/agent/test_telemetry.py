@@ -65,6 +65,24 @@ def test_an_old_sequence_moves_the_counter(telemetry):
     assert telemetry.spool.next_sequence() > first
 
 
+def test_a_second_conflict_renews_the_queue(telemetry):
+    """When another number did not help, the events get a queue the fleet never saw."""
+    conflict = (ErrorBody(code="conflict_error", message="expected 7"),)
+    telemetry.spool.append("summary", {"n": 1})
+    old = telemetry.spool.queue_id
+
+    telemetry.noted(conflict)
+    kept = telemetry.spool.queue_id
+    telemetry.noted(())
+    telemetry.noted(conflict)
+    still = telemetry.spool.queue_id
+    telemetry.noted(conflict)
+
+    assert kept == still == old
+    assert telemetry.spool.queue_id != old
+    assert telemetry.spool.peek(1).events[0].body == {"n": 1}
+
+
 def test_problems_are_kept_for_people_too(telemetry):
     """The last ten, newest last."""
     for number in range(15):

@@ -43,15 +43,17 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(wheel, tmp_path_factory):
-    """A fresh environment with the wheel, what it asks for, and what runs its tests."""
+    """The Python of a fresh environment with the wheel and what it asks for, no more."""
     folder = tmp_path_factory.mktemp("alone")
     _run(sys.executable, "-m", "venv", folder / "venv")
     python = folder / "venv" / "bin" / "python"
-    tools = ["pytest", "hypothesis"]
-    _run(
-        python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, *tools
-    )
+    _install(python, wheel)
     return python
+
+
+def _install(python, *what):
+    quiet = ("--quiet", "--quiet", "--disable-pip-version-check")
+    _run(python, "-m", "pip", "install", *quiet, *what)
 
 
 def _run(*command, **options):
@@ -90,52 +92,57 @@ def test_it_asks_for_six_libraries(wheel):
     assert asked == LIBRARIES
 
 
-def test_what_a_device_must_not_have_is_absent(alone, tmp_path):
-    """Neither our own upper floors nor the libraries they need."""
-    names = [f"edgewright.{name}" for name in ABSENT] + [
-        "onnx",
-        "starlette",
-        "sqlalchemy",
-        "rich",
-    ]
+def test_alone_on_a_device_it_works(alone, tmp_path):
+    """Nothing it must not have is there, the agent starts, and the device's tests pass.
+
+    One test, because the environment is empty only before the tools of tests are in it.
+    """
+    assert _found(alone, tmp_path) == []
+    help_text = _run(alone.parent / "edgewright-agent", "--help", cwd=tmp_path)
+    assert {"run", "status", "why", "models", "probe", "doctor"} <= set(help_text.split())
+
+    # onnx makes the small models that tests pack; nothing installed imports it.
+    _install(alone, "pytest", "hypothesis", "onnx")
+    told = _tests_of_the_device(alone, tmp_path)
+
+    assert re.search(r"\d+ passed", told)
+
+
+def _found(python, folder):
+    """Return which of our upper floors, and of the libraries they need, can be imported."""
+    names = [f"edgewright.{name}" for name in ABSENT]
+    names += ["onnx", "onnx_ir", "starlette", "sqlalchemy", "rich"]
     code = (
         "import importlib.util, json, sys, edgewright.runtime, edgewright.agent\n"
         "print(json.dumps([n for n in sys.argv[1:] if importlib.util.find_spec(n)]))"
     )
-
-    found = json.loads(_run(alone, "-c", code, *names, cwd=tmp_path))
-
-    assert found == []
+    return json.loads(_run(python, "-c", code, *names, cwd=folder))
 
 
-def test_the_agent_starts(alone, tmp_path):
-    """Its help names its verbs."""
-    help_text = _run(alone.parent / "edgewright-agent", "--help", cwd=tmp_path)
-
-    assert "run" in help_text
-    assert "status" in help_text
-
-
-def test_the_devices_tests_pass_against_it(alone, tmp_path):
-    """tests/agent and tests/wire, with the installed wheel and not the source."""
+def _tests_of_the_device(python, folder):
+    """Run tests/agent and tests/wire with the installed wheel and not the source."""
     for name in ("agent", "wire", "sim"):
-        shutil.copytree(ROOT / "tests" / name, tmp_path / "tests" / name)
-    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
+        shutil.copytree(ROOT / "tests" / name, folder / "tests" / name)
+    shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
     project = (ROOT / "pyproject.toml").read_text()
-    options = project[project.index("[tool.pytest.ini_options]") :].partition(
-        "[tool.importlinter]"
-    )
-    (tmp_path / "pyproject.toml").write_text(options[0].replace('["src", "."]', '["."]'))
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-
-    where = _run(alone, "-c", "import edgewright; print(edgewright.__file__)", cwd=tmp_path)
+    options = project[project.index("[tool.pytest.ini_options]") :]
+    options = options.partition("[tool.importlinter]")[0].replace('["src", "."]', '["."]')
+    (folder / "pyproject.toml").write_text(options)
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))
     }
-    told = _run(
-        alone, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/agent", "tests/wire",
-        cwd=tmp_path, env=environment,
-    )  # fmt: skip
+    environment["PATH"] = f"{python.parent}:{environment['PATH']}"
 
+    where = _run(python, "-c", "import edgewright; print(edgewright.__file__)", cwd=folder)
     assert "site-packages" in where
-    assert re.search(r"\d+ passed", told)
+    command = (
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/agent",
+        "tests/wire",
+    )
+    return _run(*command, cwd=folder, env=environment)

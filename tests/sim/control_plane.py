@@ -298,7 +298,8 @@ class ControlPlane:
                 return _refusal(HTTPStatus.CONFLICT, "conflict_error", "old sequence")
             ack = None
             if checkin.batch is not None:
-                if checkin.batch.low > known.marks.get(checkin.batch.queue_id, 0) + 1:
+                mark = known.marks.get(checkin.batch.queue_id)
+                if mark is not None and checkin.batch.low > mark + 1:
                     return _refusal(HTTPStatus.CONFLICT, "conflict_error", "a gap")
                 ack = _apply(known, checkin.batch)
             known.sequence = checkin.sequence

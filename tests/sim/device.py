@@ -57,8 +57,8 @@ class Device:
             raise RuntimeError("not started")
         return self._popen.pid
 
-    def start(self) -> None:
-        """Start the agent and wait for its first word."""
+    def start(self, *, silent: bool = False) -> None:
+        """Start the agent and wait for its first word; not for one that cannot write any."""
         before = self.status().get("pid")
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
@@ -71,7 +71,8 @@ class Device:
                 stderr=log,
                 env=self._env,
             )
-        self.wait_for(lambda: self.status().get("pid") not in {None, before}, "its first word")
+        if not silent:
+            self.wait_for(lambda: self.status().get("pid") not in {None, before}, "first word")
 
     def stop(self, how: int = signal.SIGTERM) -> int:
         """End the agent and return its exit code; twice is fine."""

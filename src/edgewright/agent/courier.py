@@ -22,10 +22,9 @@ from pathlib import Path
 import msgspec
 
 from edgewright.agent import DeviceConfig, Home, load_config
-from edgewright.agent.fetch import Download
 from edgewright.bundle import keys, trust
 from edgewright.bundle.trust import ARTEFACTS, ASSIGNMENTS, TIMESTAMP, Trusted, TrustedTarget
-from edgewright.core import clock, digest, durable, log, names, probe, process, records
+from edgewright.core import clock, digest, durable, log, names, process, records
 from edgewright.core.errors import (
     AccessError,
     ConfigError,
@@ -112,6 +111,9 @@ class Courier:
         self._tidy(file)
         if not job.update or wanted.digest in {*job.have, *job.bad}:
             return report
+        # Only a download needs the archive's format, and most contacts bring none.
+        from edgewright.agent.fetch import Download  # noqa: PLC0415
+
         download = Download(self._client, signed, file, check_time=self._check_time)
         with self._noted():
             download.run()
@@ -138,6 +140,8 @@ class Courier:
         mark = self._home.identity / "enrolled.json"
         if not again and _text(mark, "server") == self._server:
             return
+        from edgewright.core import probe  # noqa: PLC0415  once in a device's life
+
         token = _read_token(Path(self._config.enrol_token_file))
         body = version.encode(
             Enrol(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from edgewright.agent import DeviceConfig, Home
 from edgewright.agent.child import Child, fate
 from edgewright.core import clock as clocks
-from edgewright.core import durable, log
+from edgewright.core import log
 from edgewright.core.clock import Clock
 from edgewright.core.errors import BundleError, UpdateError, WireError
 from edgewright.wire import version
@@ -86,6 +86,9 @@ class Doors:
         port: On the loopback; 0 for any free one.
         last_port: What to try first where any would do: the one known from before.
 
+    Attributes:
+        problem: Why there is no local socket; empty when there is one.
+
     Raises:
         UpdateError: The port is taken by someone else.
     """
@@ -94,6 +97,7 @@ class Doors:
         self._run, self.port = home.run, port or last_port
         self._tcp: socket.socket | None = None
         self._unix: socket.socket | None = None
+        self.problem = ""
         try:
             self._bind()
         except UpdateError:
@@ -102,14 +106,14 @@ class Doors:
             self.port = 0
             self._bind()
 
-    def open(self) -> tuple[int, int]:
-        """Let callers in; return the descriptors a worker is given."""
-        if self._tcp is None or self._unix is None:
+    def open(self) -> tuple[socket.socket, ...]:
+        """Let callers in; return the sockets a worker is given, TCP first."""
+        if self._tcp is None:
             self._bind()
-        tcp, unix = self._sockets()
-        tcp.listen(_BACKLOG)
-        unix.listen(_BACKLOG)
-        return tcp.fileno(), unix.fileno()
+        doors = tuple(door for door in (self._tcp, self._unix) if door is not None)
+        for door in doors:
+            door.listen(_BACKLOG)
+        return doors
 
     def shut(self) -> None:
         """Refuse callers: there is nothing that could answer."""
@@ -123,42 +127,40 @@ class Doors:
                 door.close()
         self._tcp = self._unix = None
 
-    def _sockets(self) -> tuple[socket.socket, socket.socket]:
-        if self._tcp is None or self._unix is None:
-            raise UpdateError("the worker's sockets are closed")
-        return self._tcp, self._unix
-
     def _bind(self) -> None:
         tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # A worker that outlives a killed supervisor for a moment still has the
             # port; its successor must not have to wait for it.
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             tcp.bind(("127.0.0.1", self.port))
-            self.port = tcp.getsockname()[1]
-            self._bind_unix(unix)
         except OSError as error:
             tcp.close()
-            unix.close()
             raise UpdateError(
                 f"cannot listen on port {self.port}: {error.strerror}",
                 hint="Choose another port in device.toml; 0 takes any free one.",
             ) from error
-        self._tcp, self._unix = tcp, unix
+        self._tcp, self.port = tcp, tcp.getsockname()[1]
+        self._unix = self._bind_unix()
 
-    def _bind_unix(self, unix: socket.socket) -> None:
-        """Bind ``run/worker.sock``, however deep the folder lies."""
-        durable.make_folder(self._run)
+    def _bind_unix(self) -> socket.socket | None:
+        """Bind ``run/worker.sock``; a disk that refuses leaves the port alone."""
         path = self._run / "worker.sock"
-        path.unlink(missing_ok=True)  # not state: a socket
-        folder = os.open(self._run, os.O_RDONLY | os.O_DIRECTORY)
+        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            # A socket's address holds 107 bytes; a path may be longer.
-            unix.bind(f"/proc/self/fd/{folder}/{path.name}")
-        finally:
-            os.close(folder)
+            path.unlink(missing_ok=True)  # not state: a socket
+            folder = os.open(self._run, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                # A socket's address holds 107 bytes; a path may be longer.
+                unix.bind(f"/proc/self/fd/{folder}/{path.name}")
+            finally:
+                os.close(folder)
+        except OSError as error:
+            unix.close()
+            self.problem = f"no {path.name}: {error.strerror}"
+            return None
+        return unix
 
 
 class Worker:
@@ -376,15 +378,16 @@ class Service:
         wait = BACKOFF_S[min(times, len(BACKOFF_S) - 1)]
         if self.clock.monotonic_s() < last + wait or not self.permit(digest):
             return
-        tcp, unix = self.doors.open()
-        argv = (
+        numbers = [door.fileno() for door in self.doors.open()]
+        argv = [
             *(sys.executable, "-m", "edgewright.runtime.worker"),
             *("serve", str(self.home.slot(digest)), "--digest", digest),
-            *("--listen-fd", str(tcp), "--unix-fd", str(unix)),
             *("--deadline-ms", str(self.config.deadline_ms)),
             *("--threads", str(self.config.threads)),
-        )
-        child = Child(argv, pass_fds=(tcp, unix))
+        ]
+        for option, number in zip(("--listen-fd", "--unix-fd"), numbers, strict=False):
+            argv += [option, str(number)]
+        child = Child(argv, pass_fds=numbers)
         log.event("supervisor", "worker started", digest=digest, pid=child.pid)
         self.coming = Worker(digest, child, clock=self.clock, hang_s=self.config.hang_s)
 

@@ -19,7 +19,8 @@ import msgspec
 
 from edgewright.agent import Home
 from edgewright.bundle.manifest import Policy
-from edgewright.core import digest, durable, records
+from edgewright.core import digest, durable
+from edgewright.core import records as documents
 from edgewright.core.clock import Clock, show
 from edgewright.core.errors import BundleError, StorageError
 from edgewright.wire.checkin import SlotState
@@ -117,27 +118,32 @@ class Slots:
         clock: For the time of a transition.
         tell: Puts feedback where it will reach the fleet; a transition told twice
             must count once.
-        told: Number of the last transition that was told, as ``tell``'s end knows it.
+        told: Returns the number of the last transition ``tell`` was told of.
 
     Attributes:
         serving: Digest that serves, as its worker said; empty if none. Whoever
             watches the worker sets it, and every transition names it.
-        problems: What had to be repaired at the start, in sentences.
+        problems: What was wrong at the start, in sentences.
 
-    Raises:
-        StorageError: The disk refused; so may every method that changes something.
+    A disk that refuses does not keep the slots from being read: what serves must
+    serve on a full or a read-only one too. Every method that changes something
+    raises ``StorageError`` then.
     """
 
-    def __init__(self, home: Home, clock: Clock, tell: Tell, *, told: int = 0) -> None:
+    def __init__(
+        self, home: Home, clock: Clock, tell: Tell, *, told: Callable[[], int] = lambda: 0
+    ) -> None:
         self._home, self._clock, self._tell, self._told = home, clock, tell, told
         self.serving = ""
         self.problems: list[str] = []
-        durable.sweep(home.slots)
-        self._journal = self._open_journal()
+        self._journal: durable.Journal | None = None
         self._pointer = self._read()
         self._installed = _scan(home.slots)
-        self._settle()
-        self._forget_missing()
+        for repair in (self._sweep, self._settle, self._forget_missing):
+            try:
+                repair()
+            except StorageError as error:
+                self.problems.append(str(error))
 
     @property
     def pointer(self) -> Pointer:
@@ -163,7 +169,7 @@ class Slots:
             BundleError: The manifest cannot be read.
         """
         manifest = _manifest(self._home.slot(of))
-        return records.decode(Policy, manifest.get("policy"), error=BundleError)
+        return documents.decode(Policy, manifest.get("policy"), error=BundleError)
 
     def stage(self, of: str, rollout: str) -> None:
         """Take note of a slot the installer has made."""
@@ -232,7 +238,9 @@ class Slots:
         The decision outlives a crash; ``ended`` tells it once the other slot serves.
         """
         trial = msgspec.structs.replace(self._trial(), ending=how, reason=reason)
-        self._write(trial=trial)
+        # Remembered before it is written: on a full disk too a bad slot must go.
+        self._pointer = msgspec.structs.replace(self._pointer, trial=trial)
+        self._write()
 
     def ended(self) -> None:
         """Forget the trial whose end was decided: what takes over serves."""
@@ -262,22 +270,29 @@ class Slots:
             previous=left,
         )
 
-    def drop(self, of: str) -> str | None:
-        """Remove a damaged slot and return what is active instead; None when nothing is."""
+    def step_back(self, of: str, *, damaged: bool) -> None:
+        """Let the next best slot be active instead of ``of``, and forget a trial of it.
+
+        A damaged slot is removed, to be fetched anew. One whose worker only ends
+        again and again stays, to be tried again.
+        """
         pointer = self._pointer
         heirs = (pointer.active, pointer.previous, pointer.golden)
         left = [heir for heir in heirs if heir in self._installed and heir != of]
-        trial = pointer.trial if pointer.trial and pointer.trial.digest != of else None
         active = left[0] if left else None
-        self._write(
+        # Remembered before it is written: the slot is of no use, whatever the disk says.
+        self._pointer = msgspec.structs.replace(
+            pointer,
             active=active,
-            previous=pointer.previous if pointer.previous in left else None,
+            previous=pointer.previous if pointer.previous in {*left} - {active} else None,
             golden=pointer.golden if pointer.golden in left else None,
-            trial=trial,
+            trial=pointer.trial if pointer.trial and pointer.trial.digest != of else None,
         )
-        durable.remove(self._home.slot(of))
-        self._installed = _scan(self._home.slots)
-        return active
+        if damaged:
+            self._installed.pop(of, None)
+        self._write()
+        if damaged:
+            durable.remove(self._home.slot(of))
 
     def collect(self, keep: Collection[str | None]) -> list[str]:
         """Remove every slot nothing refers to, ``keep`` aside; return their digests."""
@@ -293,7 +308,8 @@ class Slots:
 
     def close(self) -> None:
         """Close the journal."""
-        self._journal.close()
+        if self._journal is not None:
+            self._journal.close()
 
     def _trial(self) -> Trial:
         if self._pointer.trial is None:
@@ -348,42 +364,59 @@ class Slots:
         if last is None:
             return
         if self._journalled() < last.transition:
-            self._journal.append(msgspec.to_builtins(last))
+            self._history().append(msgspec.to_builtins(last))
         self._tell(last)
 
     def _last_number(self) -> int:
         last = self._pointer.transition
-        return max(last.transition if last else 0, self._journalled(), self._told)
+        return max(last.transition if last else 0, self._journalled(), self._told())
 
     def _journalled(self) -> int:
-        kept = self._journal.records
+        kept = self._history().records
         return int(kept[-1]["transition"]) if kept else 0
+
+    def _history(self) -> durable.Journal:
+        """Return the journal, opened when it is first needed."""
+        if self._journal is None:
+            self._journal = self._open_journal()
+        return self._journal
 
     def _open_journal(self) -> durable.Journal:
         path = self._home.journal
+        if path.exists() and path.stat().st_size > _JOURNAL_BYTES:
+            _set_aside(path, ".1")
         try:
-            if path.exists() and path.stat().st_size > _JOURNAL_BYTES:
-                _set_aside(path, ".1")
             return durable.Journal(path)
         except StorageError as error:
-            if not path.exists():
+            if isinstance(error.__cause__, OSError):
                 raise
             self.problems.append(f"the journal was damaged and set aside: {error}")
             _set_aside(path, ".damaged")
             return durable.Journal(path)
 
     def _read(self) -> Pointer:
-        """Return the pointer, rebuilt from the journal when it is damaged."""
-        path = self._home.pointer
-        if not path.exists() and not self._journal.records:
+        """Return the pointer, rebuilt from the journal when it is damaged or gone."""
+        path, journal = self._home.pointer, self._home.journal
+        # The journal is opened before the first transition, and filled after it.
+        if not path.exists() and not (journal.exists() and journal.stat().st_size):
             return Pointer()
         try:
             return msgspec.json.decode(path.read_bytes(), type=Pointer)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             self.problems.append(f"the pointer was damaged and made anew: {error}")
-        if path.exists():
-            _set_aside(path, ".damaged")
-        return _rebuilt([msgspec.convert(one, Feedback) for one in self._journal.records])
+        try:
+            records = self._history().records
+            if path.exists():
+                _set_aside(path, ".damaged")
+        except StorageError as error:
+            self.problems.append(str(error))
+            records = []
+        return _rebuilt([msgspec.convert(one, Feedback) for one in records])
+
+    def _sweep(self) -> None:
+        """Remove what an interrupted write left."""
+        for folder in (self._home.root, self._home.slots):
+            durable.sweep(folder)
 
     def _forget_missing(self) -> None:
         """Let go of slots the pointer names and the disk does not have."""
@@ -393,7 +426,7 @@ class Slots:
             named.add(pointer.trial.digest)
         for one in sorted(name for name in named if name and name not in self._installed):
             self.problems.append(f"slot {digest.short(one)} is gone")
-            self.drop(one)
+            self.step_back(one, damaged=True)
 
 
 def _rebuilt(history: list[Feedback]) -> Pointer:
@@ -438,5 +471,9 @@ def _manifest(slot: Path) -> dict[str, object]:
 
 def _set_aside(path: Path, suffix: str) -> None:
     """Keep a file under another name and let a new one take its place."""
-    durable.replace_file(path.with_name(path.name + suffix), path.read_bytes())
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path.name}: {error.strerror}") from error
+    durable.replace_file(path.with_name(path.name + suffix), data)
     durable.remove(path)

@@ -29,7 +29,13 @@ from edgewright.agent.update import Update
 from edgewright.core import clock as clocks
 from edgewright.core import digest, durable, log, process
 from edgewright.core.clock import Clock
-from edgewright.core.errors import BundleError, EdgewrightError, EngineError, UpdateError
+from edgewright.core.errors import (
+    BundleError,
+    EdgewrightError,
+    EngineError,
+    StorageError,
+    UpdateError,
+)
 from edgewright.wire.feedback import REVERTED
 
 TICK_S = 0.2
@@ -40,6 +46,8 @@ _MAX_DEATHS = 5
 # Fewer answers say nothing about a 95th percentile.
 _MIN_ANSWERS = 20
 _MAX_FAULTS = 10
+# A disk that could not take a trial's count is asked again after this.
+_PAUSE_S = 60.0
 
 
 @dataclass
@@ -87,16 +95,16 @@ class Supervisor:
         self, home: Home, config: DeviceConfig, config_path: Path, clock: Clock
     ) -> None:
         self._home, self._config, self._clock = home, config, clock
-        for folder in (home.root, home.slots, home.staging, home.run, home.identity):
-            durable.make_folder(folder)
+        _make_folders(home)
         with ExitStack() as undo:
             undo.callback(os.close, _locked(home.root))
             staging = os.open(home.staging, os.O_RDONLY | os.O_DIRECTORY)
             undo.callback(os.close, staging)
             self._telemetry = Telemetry(home, config, clock)
             undo.callback(self._telemetry.close)
-            told = self._telemetry.spool.transition
-            self._slots = Slots(home, clock, self._telemetry.feedback, told=told)
+            self._slots = Slots(
+                home, clock, self._telemetry.feedback, told=self._telemetry.last_told
+            )
             undo.callback(self._slots.close)
             self._doors = Doors(home, config.port, last_port=_last_port(home))
             undo.callback(self._doors.close)
@@ -109,8 +117,9 @@ class Supervisor:
         self._trying: Trying | None = None
         self._ending_s = 0.0
         self._status: tuple[float, Any] = (0.0, None)
-        for problem in self._slots.problems:
-            self._telemetry.problem(BundleError("").code, problem)
+        self._no_trial_until_s = 0.0
+        for problem in filter(None, (*self._slots.problems, self._doors.problem)):
+            self._failed(StorageError(problem))
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Tick until ``stopping`` says so.
@@ -177,15 +186,24 @@ class Supervisor:
     def _target(self) -> str | None:
         """Return the digest that should answer now."""
         pointer = self._slots.pointer
-        if pointer.trial is not None and not pointer.trial.ending:
+        paused = self._clock.monotonic_s() < self._no_trial_until_s
+        if pointer.trial is not None and not pointer.trial.ending and not paused:
             return pointer.trial.digest
         return self._update.returning or pointer.active
 
     def _permit(self, of: str) -> bool:
         """Count a start of the slot on trial; refuse one too many."""
         trial = self._slots.pointer.trial
-        if trial is None or trial.ending or trial.digest != of or self._slots.attempt():
+        if trial is None or trial.ending or trial.digest != of:
             return True
+        try:
+            if self._slots.attempt():
+                return True
+        except StorageError as error:
+            # A start that cannot be counted is not made: the slot before serves.
+            self._no_trial_until_s = self._clock.monotonic_s() + _PAUSE_S
+            self._failed(error)
+            return False
         words = self._trying.last_words if self._trying else ""
         reason = f"its worker ended after each of {MAX_ATTEMPTS} starts"
         self._slots.end_trial(REVERTED, f"{reason}: {words}" if words else reason)
@@ -196,7 +214,7 @@ class Supervisor:
         pointer = self._slots.pointer
         name = f"{self._slots.installed.get(death.digest, '')} {digest.short(death.digest)}"
         kind = BundleError if death.damaged else EngineError
-        self._telemetry.problem(kind("").code, f"the worker of {name} {death.reason}")
+        self._failed(kind(f"the worker of {name} {death.reason}"))
         trial = pointer.trial
         if trial is not None and trial.digest == death.digest and not death.damaged:
             self._tried(trial).carry(death)
@@ -204,8 +222,7 @@ class Supervisor:
         heirs = {pointer.active, pointer.previous, pointer.golden} - {death.digest, None}
         worn_out = death.times >= _MAX_DEATHS and bool(heirs)
         if death.damaged or worn_out:
-            # It is fetched anew when the fleet still wants it.
-            self._slots.drop(death.digest)
+            self._slots.step_back(death.digest, damaged=death.damaged)
 
     def _settle_trial(self) -> None:
         """Observe the slot on trial, decide, and finish what was decided."""
@@ -215,7 +232,10 @@ class Supervisor:
         elif trial.ending:
             self._finish(trial)
         elif self._slots.serving == trial.digest:
-            self._slots.activated()
+            try:
+                self._slots.activated()
+            except StorageError as error:
+                self._failed(error)
             self._judge(trial)
 
     def _judge(self, trial: Trial) -> None:
@@ -314,20 +334,21 @@ class Supervisor:
 
     def _figures(self) -> dict[str, Any]:
         """Return what changes all the time."""
-        ledger = self._telemetry.spool.ledger()
         workers: list[Worker] = [one for one in self._service.workers if one.stats]
         return {
             "at": clocks.show(self._clock.now()),
             "resident_bytes": process.resident_bytes(),
-            "spool": {
-                "offered": ledger.offered,
-                "delivered": ledger.delivered,
-                "queued": ledger.queued,
-                "lost": ledger.lost,
-                "bytes": self._telemetry.spool.size_bytes(),
-            },
+            "spool": self._telemetry.figures(),
             "answered": sum(one.stats.answered for one in workers if one.stats),
         }
+
+
+def _make_folders(home: Home) -> None:
+    try:
+        for folder in (home.root, home.slots, home.staging, home.run, home.identity):
+            durable.make_folder(folder)
+    except OSError as error:
+        raise StorageError(f"cannot make {home.root}: {error.strerror}") from error
 
 
 def _locked(folder: Path) -> int:

@@ -4,6 +4,10 @@ A problem that stays is told once an hour, not once a check-in: a device that is
 alone for a month must not fill its share of the disk with saying so.
 """
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from edgewright import __version__
 from edgewright.agent import DeviceConfig, Home
 from edgewright.agent.health import Service
@@ -11,16 +15,17 @@ from edgewright.agent.slots import Slots
 from edgewright.core import clock as clocks
 from edgewright.core import log, probe, process, records
 from edgewright.core.clock import Clock
-from edgewright.core.errors import ConflictError, TransportError
+from edgewright.core.errors import ConflictError, StorageError, TransportError
 from edgewright.wire.checkin import CheckIn, ErrorBody
 from edgewright.wire.feedback import Feedback
 from edgewright.wire.spool import Spool
-from edgewright.wire.telemetry import PROBLEM, SUMMARY, Ack
+from edgewright.wire.telemetry import PROBLEM, SUMMARY, Ack, Batch
 
 BATCH_EVENTS = 500
 
 _QUIET_S = 3600.0
 _AGAIN_S = 60.0
+_RETRY_S = 5.0
 _REMEMBERED = 64
 
 
@@ -33,18 +38,60 @@ class Telemetry:
 
     def __init__(self, home: Home, config: DeviceConfig, clock: Clock) -> None:
         self._home, self._config, self._clock = home, config, clock
-        self.spool = Spool(home.spool, limit_bytes=config.spool_bytes)
         self.problems: list[dict[str, str]] = []
+        self._spool: Spool | None = None
+        self._refusal: tuple[float, str] = (-_RETRY_S, "")
         self._told: dict[tuple[str, str], float] = {}
         self._summarised_s = clock.monotonic_s()
         self._boot_id = clocks.boot_id()
         self._left = 0
-        if self.spool.damage:
-            self.problem("storage_error", f"the queue was damaged: {self.spool.damage}")
+        self._sequence = 0
+        self._conflicts = 0
+
+    @property
+    def spool(self) -> Spool:
+        """The queue, opened when it is first needed: a device serves without one too.
+
+        Raises:
+            StorageError: The disk refuses to have it.
+        """
+        if self._spool is None:
+            last_s, why = self._refusal
+            now = self._clock.monotonic_s()
+            if now - last_s < _RETRY_S:
+                raise StorageError(why)
+            try:
+                self._spool = Spool(self._home.spool, limit_bytes=self._config.spool_bytes)
+            except StorageError as error:
+                self._refusal = (now, str(error))
+                raise
+            if damage := self._spool.damage:
+                self.problem(StorageError("").code, f"the queue was damaged: {damage}")
+        return self._spool
+
+    @contextmanager
+    def _queue(self) -> Iterator[Spool]:
+        """Hand out the queue; after a refusal it is opened anew at the next use.
+
+        SQLite stays read-only on a disk that was so when it was opened.
+        """
+        spool = self.spool
+        try:
+            yield spool
+        except StorageError as error:
+            spool.close()
+            self._spool = None
+            self._refusal = (self._clock.monotonic_s(), str(error))
+            raise
+
+    def last_told(self) -> int:
+        """Return the number of the last transition that was queued."""
+        return self.spool.transition
 
     def feedback(self, what: Feedback) -> None:
         """Queue feedback; the same transition again changes nothing."""
-        self.spool.append_transition(what.transition, what)
+        with self._queue() as spool:
+            spool.append_transition(what.transition, what)
 
     def problem(self, code: str, message: str, hint: str = "") -> None:
         """Queue something that went wrong, unless it was told within the hour.
@@ -63,7 +110,8 @@ class Telemetry:
         at = clocks.show(self._clock.now())
         body = {"at": at, "code": code, "message": message, "hint": hint}
         self.problems = [*self.problems[-9:], body]
-        self.spool.append(PROBLEM, body)
+        with self._queue() as spool:
+            spool.append(PROBLEM, body)
         self._told[key] = now
         for old in sorted(self._told, key=self._told.__getitem__)[:-_REMEMBERED]:
             del self._told[old]
@@ -77,7 +125,8 @@ class Telemetry:
             self._summarised_s = self._clock.monotonic_s()
         told = [(worker, body) for worker in workers if (body := worker.summary())]
         if told:
-            self.spool.append_all([(SUMMARY, body) for _, body in told])
+            with self._queue() as spool:
+                spool.append_all([(SUMMARY, body) for _, body in told])
         for worker, _ in told:
             worker.summarised()
         service.finished.clear()
@@ -85,13 +134,16 @@ class Telemetry:
     def check_in(
         self, device: str, service: Service, slots: Slots, trust: dict[str, int]
     ) -> CheckIn:
-        """Return the next check-in, with the oldest events that are queued."""
+        """Return the next check-in, with the oldest events that are queued.
+
+        On a disk that refuses it goes without them: that the device is there, and
+        what serves, is worth telling.
+        """
         conditions = records.encode(probe.conditions(self._home.root))
-        batch = self.spool.peek(BATCH_EVENTS)
-        self._left = self.spool.last - batch.high
+        batch = self._next_batch()
         return CheckIn(
             device=device,
-            sequence=self.spool.next_sequence(),
+            sequence=self._sequence,
             at=clocks.show(self._clock.now()),
             boot_id=self._boot_id,
             monotonic_s=self._clock.monotonic_s(),
@@ -105,21 +157,61 @@ class Telemetry:
                 "agent_resident_bytes": float(process.resident_bytes()),
             },
             trust=trust,
-            batch=batch if batch.high >= batch.low else None,
+            batch=batch if batch and batch.high >= batch.low else None,
         )
+
+    def _next_batch(self) -> Batch | None:
+        """Return what to send, and number the check-in that carries it."""
+        try:
+            with self._queue() as spool:
+                batch = spool.peek(BATCH_EVENTS)
+                self._left = spool.last - batch.high
+                self._sequence = max(self._sequence + 1, spool.next_sequence())
+        except StorageError as error:
+            log.event("supervisor", "no telemetry", why=str(error))
+            self._left = 0
+            self._sequence = max(self._sequence + 1, time.time_ns() // 10**6)
+            return None
+        return batch
 
     def acknowledge(self, ack: Ack) -> bool:
         """Drop what is durable at the fleet; return whether the batch did not hold all."""
-        self.spool.acknowledge(ack)
+        with self._queue() as spool:
+            spool.acknowledge(ack)
         return self._left > 0
 
     def noted(self, problems: tuple[ErrorBody, ...]) -> None:
-        """Queue what the courier met with."""
+        """Queue what the courier met with, and make up with a fleet that is confused.
+
+        A conflict means that the fleet knows another past than ours: first the
+        number of the check-in is suspected, then those of the events.
+        """
+        conflict = any(one.code == ConflictError("").code for one in problems)
+        self._conflicts = self._conflicts + 1 if conflict else 0
+        if conflict:
+            with self._queue() as spool:
+                if self._conflicts == 1:
+                    spool.skip_sequence()
+                else:
+                    spool.renew()
         for one in problems:
-            if one.code == ConflictError("").code:
-                self.spool.skip_sequence()
             self.problem(one.code, one.message, one.hint)
+
+    def figures(self) -> dict[str, int]:
+        """Return the ledger and the size of the queue, for people; empty without one."""
+        try:
+            ledger, size = self.spool.ledger(), self.spool.size_bytes()
+        except StorageError:
+            return {}
+        return {
+            "offered": ledger.offered,
+            "delivered": ledger.delivered,
+            "queued": ledger.queued,
+            "lost": ledger.lost,
+            "bytes": size,
+        }
 
     def close(self) -> None:
         """Close the queue."""
-        self.spool.close()
+        if self._spool is not None:
+            self._spool.close()

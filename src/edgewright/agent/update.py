@@ -152,7 +152,7 @@ class Update:
     def _tick_courier(self, service: Service) -> None:
         now = self._errands.clock.monotonic_s()
         if self._last_transition() != self._transition and not self._silences:
-            self._due_s = min(self._due_s, now + _SOON_S)
+            self._hurry()
         self._transition = self._last_transition()
         if self._courier is not None:
             result = self._courier.poll()
@@ -185,11 +185,7 @@ class Update:
     def _came_back(self, result: Result[CourierReport]) -> None:
         """Take what the courier brought, and decide when it goes again."""
         report = result.report or CourierReport()
-        if result.report is None:
-            self._telemetry.problem(UpdateError("").code, result.reason)
-        self._telemetry.noted(report.problems)
         self._trust = report.trust or self._trust
-        more = bool(report.ack and self._telemetry.acknowledge(report.ack))
         # What was trusted stays so while the server is away, not when trust is gone.
         doubted = any(one.code in _UNTRUSTED for one in report.problems)
         if report.wanted is not None or doubted or not (report.problems or result.reason):
@@ -200,13 +196,21 @@ class Update:
         if answered:
             self.contact = clocks.show(self._errands.clock.now())
         self._silences = 0 if answered else self._silences + 1
-        more = more or (self._enrolling and bool(self.device))
-        self._due_s = self._errands.clock.monotonic_s() + self._pause(report, more=more)
+        self._due_s = self._errands.clock.monotonic_s() + self._pause(report)
+        if report.ack and self._telemetry.acknowledge(report.ack):
+            self._hurry()
+        if self._enrolling and self.device:
+            self._hurry()
+        if result.report is None:
+            self._telemetry.problem(UpdateError("").code, result.reason)
+        self._telemetry.noted(report.problems)
 
-    def _pause(self, report: CourierReport, *, more: bool) -> float:
+    def _hurry(self) -> None:
+        """Let the next contact be soon."""
+        self._due_s = min(self._due_s, self._errands.clock.monotonic_s() + _SOON_S)
+
+    def _pause(self, report: CourierReport) -> float:
         """Return seconds until the next contact; the fleet may ask for more, not for less."""
-        if more:
-            return min(_SOON_S, self._errands.config.check_in_s)
         asked = max(self._errands.config.check_in_s, report.interval_s)
         doublings = min(max(self._silences - 1, 0), _MAX_DOUBLINGS)
         random = int.from_bytes(os.urandom(2), "big") / 65535 * 2 - 1
@@ -266,7 +270,7 @@ class Update:
             self._holds.pop(of, None)
         elif report.error is not None and report.error.code == BundleError("").code:
             # The slot was whole when it was installed: the disk, not the bundle.
-            self._slots.drop(of)
+            self._slots.step_back(of, damaged=True)
             self._again(subject, reason, own_fault=False)
         else:
             self._refuse(subject, reason)

@@ -128,7 +128,8 @@ def parse_share_bp(text: str) -> int:
         value = Decimal(text.strip().removesuffix("%").strip()) * 100
     except InvalidOperation:
         value = Decimal(-1)
-    if not text.strip().endswith("%") or value != int(value) or not 0 <= value <= 10_000:
+    possible = value.is_finite() and 0 <= value <= 10_000 and value == int(value)
+    if not text.strip().endswith("%") or not possible:
         raise UsageError(
             f"{text!r} is not a share", hint="Write it like 10% or 0.5%, up to 100%."
         )

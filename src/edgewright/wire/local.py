@@ -57,7 +57,8 @@ class WorkerMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         ready: Once, when the worker has verified its slot and listens.
-        stats: Answer to ``stats``.
+        stats: Answer to ``stats``, and once more as the last word before it exits, so
+            that nothing goes uncounted.
     """
 
     ready: Serving | None = None

@@ -206,6 +206,15 @@ class Spool:
         with self._transaction():
             self._set(sequence=max(self._counter("sequence"), _milliseconds()))
 
+    def renew(self) -> None:
+        """Move what is queued to a new queue, numbered from 1.
+
+        For a fleet that was set back to an older state and expects numbers that are
+        long delivered: it takes a queue it has never seen from wherever it begins.
+        """
+        with self._transaction():
+            self._renew()
+
     def size_bytes(self) -> int:
         """Return what the queue takes on disk now, its write-ahead log included."""
         files = (self._path, self._path.with_name(self._path.name + "-wal"))
@@ -290,7 +299,6 @@ class Spool:
         self._set(lost=self._counter("lost") + len(numbers))
 
     def _renew(self) -> None:
-        """Give what is still queued to a new queue, numbered from 1."""
         kept = self._rows("SELECT kind, body FROM event ORDER BY seq")
         self._rows("DELETE FROM event")
         self._rows("DELETE FROM lost")
@@ -354,12 +362,18 @@ def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _damage(path: Path) -> str:
-    """Return what SQLite finds wrong with an existing file; empty when it is sound."""
+    """Return what SQLite finds wrong with an existing file; empty when it is sound.
+
+    Raises:
+        StorageError: The disk refuses, which says nothing about the file.
+    """
     if not path.exists():
         return ""
     try:
         database = durable.open_database(path)
     except StorageError as error:
+        if _is_refusal(error.__cause__):
+            raise
         return str(error)
     try:
         ((verdict,),) = database.execute("PRAGMA quick_check(1)").fetchall()
@@ -369,10 +383,19 @@ def _damage(path: Path) -> str:
             if missing := {"queue_id", *_COUNTERS} - keys or set(_TABLES) - names:
                 verdict = f"{', '.join(sorted(missing))} missing"
     except sqlite3.Error as error:
+        if _is_refusal(error):
+            raise StorageError(f"{path.name}: {error}") from error
         verdict = str(error)
     finally:
         database.close()
     return "" if verdict == "ok" else str(verdict)
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether the disk would not let SQLite look, rather than showing it rubbish."""
+    if isinstance(error, sqlite3.OperationalError):
+        return "no such table" not in str(error)
+    return isinstance(error, OSError)
 
 
 def _set_aside(path: Path) -> None:

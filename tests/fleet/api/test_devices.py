@@ -7,6 +7,7 @@ from tests.sim.plane import SimDevice, running, summary
 
 from edgewright.bundle.keys import PrivateKey
 from edgewright.core.errors import AccessError, ConflictError, WireError
+from edgewright.fleet.api.devices import stretched
 from edgewright.wire import version
 from edgewright.wire.checkin import DEVICE_HEADER, SIGNATURE_HEADER, Serving
 from edgewright.wire.telemetry import SUMMARY, Batch
@@ -60,6 +61,14 @@ def test_what_a_device_says_is_known(server, device):
     assert known["bundles"][0]["p99_us"] > 0
     (queue,) = known["queues"]
     assert (queue["high"], queue["applied"], queue["lost"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "interval_s"), [(0, 30.0), (511, 30.0), (512, 60.0), (5120, 330.0)]
+)
+def test_a_busy_server_is_asked_less_often(waiting, interval_s):
+    """Devices are told to come later while many changes wait to be written."""
+    assert stretched(30.0, waiting) == interval_s
 
 
 def test_a_check_in_is_not_played_again(device):

@@ -18,8 +18,11 @@ from edgewright.core.errors import (
     ConflictError,
     NotFoundError,
     RollbackError,
+    StorageError,
+    TransportError,
     UsageError,
 )
+from edgewright.fleet.api import plane
 from edgewright.fleet.api.devices import DeviceCalls
 from edgewright.fleet.api.files import Files
 from edgewright.fleet.api.operations import Operations
@@ -239,6 +242,27 @@ def test_a_release_is_answered_again_after_others(server):
     assert first["release"] == "digits@1"
     with pytest.raises(RollbackError, match="older"):
         client.call("POST", "/v1/releases", asked)
+
+
+def test_a_publication_cut_short_is_finished_by_asking_again(server, monkeypatch):
+    """Recorded but not handed out yet, a release is when its answer is asked for again."""
+    fake, client = FakeRelease("digits@1", b"bundle of digits@1"), server.client()
+    client.refuse_failure(client.request("PUT", f"/v1/blobs/{fake.hex}", body=fake.body))
+    asked = offer(fake, signed_set(server.keys, hand_out(server), fake))
+    before = hand_out(server)["timestamp.json"]
+
+    def full(_folder, _files):
+        raise StorageError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plane, "mirror", full)
+        with pytest.raises(TransportError, match="no space left"):
+            client.call("POST", "/v1/releases", asked, headers={"Idempotency-Key": "a"})
+    assert hand_out(server)["timestamp.json"] == before
+
+    client.call("POST", "/v1/releases", asked, headers={"Idempotency-Key": "a"})
+
+    assert hand_out(server)["timestamp.json"] != before
 
 
 def test_what_was_published_is_handed_out(server):

@@ -86,8 +86,7 @@ class Files:
             return Response(headers=headers, media_type=kind)
         if not span.whole:
             headers["Content-Range"] = span.content_range
-        file = await self._plane.run(lambda: self._plane.blobs.open(name))
-        blocks = self._blocks(file, span.start, span.stop)
+        blocks = self._blocks(name, span.start, span.stop)
         return StreamingResponse(
             blocks, 200 if span.whole else 206, headers=headers, media_type=kind
         )
@@ -109,9 +108,9 @@ class Files:
         await self._plane.change(partial(_uploaded, caller, name, length))
         return reply({"blob": name, "length": length}, 201)
 
-    async def _blocks(self, file: BinaryIO, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Read ``start`` to ``stop`` block by block, and close the file whatever happens."""
-        with file:
+    async def _blocks(self, name: str, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Read ``start`` to ``stop`` of a blob, block by block."""
+        with await self._plane.run(lambda: self._plane.blobs.open(name)) as file:
             await self._plane.run(lambda: file.seek(start))
             left = stop - start
             while left:

@@ -118,6 +118,7 @@ class Operations:
         caller = await self._caller(request)
         body = await read_body(request, limit_bytes=_MAX_BODY_BYTES)
         if earlier := await earlier_answer(self._plane, request, caller, body):
+            await self._plane.mirror_artefacts()
             return earlier
         asked = _decode(ReleaseAsked, body)
         offer = registry.Offer(
@@ -150,6 +151,7 @@ class Operations:
         caller = await self._caller(request)
         body = await read_body(request, limit_bytes=_MAX_BODY_BYTES)
         if earlier := await earlier_answer(self._plane, request, caller, body):
+            await self._plane.mirror_artefacts()
             return earlier
         files = _files(_decode(MetadataAsked, body))
         held = await self._plane.read(lambda c: registry.held(c, ARTEFACTS))

@@ -71,7 +71,9 @@ class ControlPlane:
         self.clock = clock or SystemClock()
         self.trust_folder = settings.state / "trust"
         durable.make_folder(settings.state)
-        settings.state.chmod(0o700)
+        if not (settings.state / "fleet.db").exists():
+            # Once: whoever wants a file server to read trust/ and blobs/ may open it.
+            settings.state.chmod(0o700)
         self.database = Database(
             settings.database or f"sqlite:///{settings.state.resolve()}/fleet.db"
         )
@@ -93,6 +95,7 @@ class ControlPlane:
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._keys: dict[str, bytes] = {}
         self._ticking = asyncio.Lock()
+        self._mirroring = asyncio.Lock()
         self._nudge = asyncio.Event()
 
     def close(self) -> None:
@@ -103,6 +106,11 @@ class ControlPlane:
     def now_ms(self) -> int:
         """Return the server's time as the tables hold it."""
         return to_ms(self.clock.now())
+
+    @property
+    def waiting(self) -> int:
+        """How many changes wait for the writer."""
+        return self.database.writer.depth
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run what blocks in a thread."""
@@ -156,8 +164,8 @@ class ControlPlane:
 
     async def mirror_artefacts(self) -> None:
         """Bring the folder of artefact metadata in line with the database."""
-        files = await self.read(lambda c: registry.held(c, ARTEFACTS))
-        async with self._ticking:
+        async with self._mirroring:
+            files = await self.read(lambda c: registry.held(c, ARTEFACTS))
             await self.run(lambda: mirror(self.trust_folder / ARTEFACTS, files))
 
     async def tick(self) -> None:

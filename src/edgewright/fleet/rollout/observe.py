@@ -37,8 +37,8 @@ class Part:
             something, then the word of its newest feedback on the release.
         attempted: Answers with the release since the rollout began.
         errors: Of them, failed or late.
-        latency: Of the release, since the rollout began.
-        base_latency: Of the base, ever.
+        sketches: Latency of the release now and before the rollout, and of the base,
+            as the tables hold them.
     """
 
     device: str
@@ -54,8 +54,18 @@ class Part:
     seen_ms: int | None
     attempted: int
     errors: int
-    latency: Sketch = field(repr=False)
-    base_latency: Sketch = field(repr=False)
+    sketches: tuple[str | None, str | None, str | None] = field(repr=False)
+
+    @property
+    def latency(self) -> Sketch:
+        """Latency of the release since the rollout began."""
+        now, before, _ = self.sketches
+        return _since(now, before)
+
+    @property
+    def base_latency(self) -> Sketch:
+        """Latency of the base, ever."""
+        return _since(self.sketches[2], None)
 
 
 def parts(connection: Connection, rollout: Rollout) -> list[Part]:
@@ -125,9 +135,12 @@ def _paired(wave: Iterable[Part], enough: int) -> tuple[int | None, int | None]:
     """Return p99 of release and base on the devices that have a record of both."""
     new, base = Sketch(), Sketch()
     for part in wave:
-        if part.latency.count and part.base_latency.count:
-            new.merge(part.latency)
-            base.merge(part.base_latency)
+        if not part.attempted:
+            continue
+        of_new, of_base = part.latency, part.base_latency
+        if of_new.count and of_base.count:
+            new.merge(of_new)
+            base.merge(of_base)
     # The 99th percentile of a handful of answers is their worst: no comparison.
     if min(new.count, base.count) < enough:
         return None, None
@@ -135,10 +148,9 @@ def _paired(wave: Iterable[Part], enough: int) -> tuple[int | None, int | None]:
 
 
 def _part(row: Any, rollout: Rollout, document: RolloutDocument) -> Part:
-    labels = json.loads(row.labels_json)
-    wave = assignment.wave_of(document, row.id, labels)
-    meant = assignment.assigned(document, row.id, labels)
+    wave = assignment.wave_of(document, row.id, json.loads(row.labels_json))
     is_open = wave is not None and wave < rollout.progress.open_waves
+    meant = document.next if is_open else document.base
     answered, failed, late = (
         (getattr(row, f"next_{name}") or 0) - (getattr(row, f"mark_{name}") or 0)
         for name in ("answered", "failed", "late")
@@ -159,8 +171,7 @@ def _part(row: Any, rollout: Rollout, document: RolloutDocument) -> Part:
         seen_ms=row.seen_ms,
         attempted=answered + failed + late,
         errors=failed + late,
-        latency=_since(row.next_latency_json, row.mark_latency_json),
-        base_latency=_since(row.base_latency_json, None),
+        sketches=(row.next_latency_json, row.mark_latency_json, row.base_latency_json),
     )
 
 

@@ -1,0 +1,83 @@
+"""``edgewright fleet``: devices, releases and the audit, for people and for programs."""
+
+import json
+
+import pytest
+from tests.sim.plane import SimDevice, publish, roll_out, running
+
+from edgewright.cli import main
+from edgewright.wire.telemetry import PROBLEM
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Give a control plane that the environment names."""
+    with running(tmp_path) as made:
+        monkeypatch.setenv("EDGEWRIGHT_SERVER", made.url)
+        token = made.plane.settings.state / "tokens" / "operate.token"
+        monkeypatch.setenv("EDGEWRIGHT_TOKEN_FILE", str(token))
+        yield made
+
+
+def run(*argv):
+    """Run a command and return its exit code."""
+    return main.main(["fleet", *argv])
+
+
+def test_an_empty_fleet(server, capsys):
+    """Nothing there is said in words."""
+    assert server.url
+    assert run("list") == 0
+    assert "no devices are enrolled" in capsys.readouterr().out
+    assert run("releases") == 0
+    assert "nothing is published" in capsys.readouterr().out
+
+
+def test_devices_and_what_they_serve(server, tmp_path, capsys):
+    """The list has what each serves; one device is shown with its history."""
+    fake = publish(server, "digits@1")
+    device = SimDevice.make(server, tmp_path, "canary", labels={"canary": "yes"})
+    SimDevice.make(server, tmp_path, "silent")
+    roll_out(server, "digits@1", {"labels": {"canary": "yes"}}, {"bp": 10_000})
+    device.confirm("digits@1", fake.digest, answered=60, failed=1)
+    device.check_in((PROBLEM, {"code": "transport_error", "message": "no answer"}))
+
+    assert run("list") == 0
+    listed = capsys.readouterr().out
+    assert run("show", "canary") == 0
+    shown = capsys.readouterr().out
+    assert run("show", device.id, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+
+    assert "canary=yes" in listed
+    assert "never" in listed
+    for text in ("serves digits@1", "assigned digits@1", "confirmed", "transport_error"):
+        assert text in shown
+    assert document["answered"] == 60
+    assert document["queues"][0]["applied"] == 4
+
+
+def test_names_that_do_not_name_one(server, tmp_path, capsys):
+    """A name nobody or more than one has is not guessed at."""
+    (tmp_path / "more").mkdir()
+    SimDevice.make(server, tmp_path, "twin")
+    SimDevice.make(server, tmp_path / "more", "twin")
+
+    assert run("show", "nobody") == 1
+    assert "no device is called 'nobody'" in capsys.readouterr().err
+    assert run("show", "twin") == 2
+    assert "2 devices are called 'twin'" in capsys.readouterr().err
+    assert run("show", "dev-unknown") == 1
+
+
+def test_releases_and_the_audit(server, capsys):
+    """What was published and who did it, in the order it happened."""
+    fake = publish(server, "digits@1")
+
+    assert run("releases") == 0
+    assert fake.hex[:12] in capsys.readouterr().out
+    assert run("audit") == 0
+    assert "release.publish" in capsys.readouterr().out
+    assert run("audit", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["audit"]
+    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
