@@ -171,8 +171,8 @@ def _device(bundle: Path, work: Path) -> list[Row]:
     return [
         row("supervisor + worker, summed PSS", [pss], "MiB", goal="<= 90", met=pss <= 90),
         row("supervisor RSS", [rss], "MiB", goal="<= 25", met=rss <= 25),
-        row("courier peak RSS", [peaks["courier_bytes"] / MIB], "MiB"),
-        row("installer peak RSS", [peaks["installer_bytes"] / MIB], "MiB"),
+        row("courier peak RSS", [peaks["courier"] / MIB], "MiB"),
+        row("installer peak RSS", [peaks["installer"] / MIB], "MiB"),
     ]
 
 

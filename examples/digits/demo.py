@@ -27,6 +27,8 @@ HERE = Path(os.path.relpath(Path(__file__).parent))
 FOLDER = Path(os.environ.get("DEMO_DIR", ".demo"))
 MODELS = HERE / "models"
 INVERTED, SLOW = MODELS / "digits-3.onnx", FOLDER / "work" / "digits-slow.onnx"
+# So slow that an answer over HTTP takes about twenty times as long as before.
+SLOW_FACTOR = 120
 KEYS, WORK, HOMES = FOLDER / "keys", FOLDER / "work", FOLDER / "devices"
 BEGAN = time.monotonic()
 SCREEN = Console(highlight=False)
@@ -224,7 +226,7 @@ def good_update(demo: Demo) -> None:
     title(5, "A better version goes to one device, waits for its gate, then to the rest")
     # Meanwhile the two bad versions of the next steps are made: their figures are
     # not about speed, so that a busy machine does not matter.
-    make_slow(MODELS / "digits-2.onnx", SLOW)
+    make_slow(MODELS / "digits-2.onnx", SLOW, factor=SLOW_FACTOR)
     demo.inverted = start(*optimizing(3, INVERTED), quiet=True)
     demo.slow = start(*optimizing(4, SLOW, project="slow.toml"), quiet=True)
     demo.publish(2)
@@ -245,14 +247,14 @@ def bad_updates(demo: Demo) -> None:
     title(6, "A version that looks inverted: refused at every hop")
     show(optimizing(3, INVERTED))
     refused = finish(demo.inverted, expect=3)["error"]["message"]
-    say(f"[red]optimize refused it[/]: {refused}")
+    say(f"[red]optimize refused it[/]: {refused.split('; retention')[0]}")
     refused = pack(3, expect=1)["error"]["message"]
     say(f"[red]pack refused it[/]: {refused}")
     pack(3, "--override", "the demo insists")
     demo.publish(3)
     halted = finish(demo.rollout(3, "canary=yes", "100%"), expect=1)
     say(f"[red]{halted['state']}[/]  {halted['reason']}")
-    demo.rows[3] = ["digits@3", f"refused: {halted['reason']}", "", "", "", ""]
+    demo.rows[3] = ["digits@3", f"refused: {device_reason(halted)}", "", "", "", ""]
     title(7, "A version that is right but twenty times too slow: rolled back in its trial")
     show(optimizing(4, SLOW, project="slow.toml"))
     note_optimized(demo, 4, finish(demo.slow))
@@ -260,7 +262,12 @@ def bad_updates(demo: Demo) -> None:
     demo.publish(4)
     halted = finish(demo.rollout(4, "canary=yes", "100%"), expect=1)
     say(f"[red]{halted['state']}[/]  {halted['reason']}")
-    demo.rows[4][1] = f"rolled back: {halted['reason']}"
+    demo.rows[4][1] = f"rolled back: {device_reason(halted)}"
+
+
+def device_reason(halted: dict[str, Any]) -> str:
+    """What the device said that made the rollout halt."""
+    return next(one["reason"] for one in halted["devices"] if one["failed"])
 
 
 def summary(demo: Demo) -> None:

@@ -338,6 +338,7 @@ class Supervisor:
         return {
             "at": clocks.show(self._clock.now()),
             "resident_bytes": process.resident_bytes(),
+            "peaks": self._update.peaks,
             "spool": self._telemetry.figures(),
             "answered": sum(one.stats.answered for one in workers if one.stats),
         }

@@ -68,6 +68,7 @@ class Update:
         wanted: What to run, as last trusted; None for nothing known.
         returning: Digest of a good slot to go back to, until it serves.
         contact: Wall time of the fleet's last answer; empty before the first.
+        peaks: Largest resident memory each errand has had, in bytes, by its name.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Update:
         self.rollout = ""
         self.returning: str | None = None
         self.contact = ""
+        self.peaks: dict[str, int] = {}
         self._trust: dict[str, int] = {}
         self._courier: Errand[CourierReport] | None = None
         self._install: Errand[InstallReport] | None = None
@@ -247,6 +249,7 @@ class Update:
     def _installed(self, result: Result[InstallReport]) -> None:
         subject, report = self._current(), result.report
         of = subject.target.digest
+        self._weigh("installer", report.peak_bytes if report else 0)
         if report is None:
             self._again(subject, result.reason, own_fault=result.own_fault)
         elif report.error is None:
@@ -261,6 +264,7 @@ class Update:
     def _tested(self, result: Result[SelfTest]) -> None:
         subject, report = self._current(), result.report
         of = subject.target.digest
+        self._weigh("selftest", report.peak_bytes if report else 0)
         if report is None:
             self._again(subject, result.reason, own_fault=result.own_fault)
             return
@@ -274,6 +278,9 @@ class Update:
             self._again(subject, reason, own_fault=False)
         else:
             self._refuse(subject, reason)
+
+    def _weigh(self, errand: str, peak_bytes: int) -> None:
+        self.peaks[errand] = max(self.peaks.get(errand, 0), peak_bytes)
 
     def _again(self, subject: Subject, reason: str, *, own_fault: bool) -> None:
         """Try later what something else may be to blame for; give up in the end."""
