@@ -1,9 +1,10 @@
 """The device's side: one resident supervisor, and the short-lived processes it starts.
 
-``main`` is what a person calls, ``supervisor`` the loop that must never break,
-``courier`` the process that knows network and trust, ``control`` and ``health``
-watch what the supervisor started, ``gate`` and ``slots`` decide and remember. What
-they all need to know, settings and places, is here.
+``main`` is what a person calls, ``supervisor`` the loop that must never break and
+``update`` the way of a release onto the device; ``telemetry`` tells the fleet.
+``courier`` is the process that knows network and trust, ``fetch`` its download;
+``control`` and ``health`` watch what was started, by way of ``child``; ``gate`` and
+``slots`` decide and remember. Settings and places, which all need, are here.
 """
 
 from dataclasses import dataclass, field, replace

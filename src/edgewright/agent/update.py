@@ -187,6 +187,7 @@ class Update:
     def _came_back(self, result: Result[CourierReport]) -> None:
         """Take what the courier brought, and decide when it goes again."""
         report = result.report or CourierReport()
+        self._weigh("courier", report.peak_bytes)
         self._trust = report.trust or self._trust
         # What was trusted stays so while the server is away, not when trust is gone.
         doubted = any(one.code in _UNTRUSTED for one in report.problems)
