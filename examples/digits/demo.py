@@ -255,7 +255,7 @@ def bad_updates(demo: Demo) -> None:
     halted = finish(demo.rollout(3, "canary=yes", "100%"), expect=1)
     say(f"[red]{halted['state']}[/]  {halted['reason']}")
     demo.rows[3] = ["digits@3", f"refused: {device_reason(halted)}", "", "", "", ""]
-    title(7, "A version that is right but twenty times too slow: rolled back in its trial")
+    title(7, "A version that is right but many times too slow: rolled back in its trial")
     show(optimizing(4, SLOW, project="slow.toml"))
     note_optimized(demo, 4, finish(demo.slow))
     pack(4)

@@ -1,9 +1,11 @@
 """Bundles made once, a fleet and a device for each test."""
 
+import contextlib
+
 import pytest
 from tests.sim.bundles import make_bundle
 from tests.sim.control_plane import ControlPlane
-from tests.sim.device import Device
+from tests.sim.device import Device, Scene, Traffic
 
 from edgewright.bundle.manifest import Policy
 
@@ -51,3 +53,33 @@ def device(plane, tmp_path):
     made = Device(plane, tmp_path, hang_s=3.0)
     yield made
     made.stop()
+
+
+@contextlib.contextmanager
+def _played(plane, device, bundles):
+    """Release 1 installed, tried and kept, under traffic."""
+    first = plane.publish(bundles["good-1"])
+    plane.roll_out(first)
+    device.start()
+    try:
+        with Traffic(device) as traffic:
+            made = Scene(plane, device, bundles, first, traffic)
+            made.wait_serves("digits@1")
+            made.wait_told("confirmed", "digits@1")
+            traffic.counts.clear()
+            yield made
+    finally:
+        device.stop()
+
+
+@pytest.fixture
+def scene(plane, device, bundles):
+    """Release 1 on an ordinary device."""
+    with _played(plane, device, bundles) as made:
+        yield made
+
+
+@pytest.fixture
+def scene_on(plane, bundles):
+    """Release 1 on a device whose home is a folder of the test's choice."""
+    return lambda home: _played(plane, Device(plane, home.parent), bundles)

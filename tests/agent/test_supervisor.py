@@ -7,88 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.sim.device import Device, Traffic
+from tests.sim.device import Device, Scene, Traffic
 
 from edgewright.bundle.archive import verify_slot
 from edgewright.core import digest
-from edgewright.wire.assignment import Target
 from edgewright.wire.spool import Spool
-from edgewright.wire.telemetry import FEEDBACK, PROBLEM, SUMMARY
+from edgewright.wire.telemetry import FEEDBACK, SUMMARY
 
 pytestmark = pytest.mark.slow
-
-
-@dataclass
-class Scene:
-    """A device on which release 1 proved good, asked for answers all the time."""
-
-    plane: object
-    device: Device
-    bundles: dict
-    first: Target
-    traffic: Traffic
-
-    def roll_out(self, name, **options):
-        """Publish a bundle and let the device run it instead of release 1."""
-        made = self.plane.publish(self.bundles[name])
-        self.plane.roll_out(made, self.first, **options)
-        return made
-
-    def told(self, what, release):
-        """Whether the fleet has heard of a transition."""
-        return (what, release) in self.plane.device.feedback()
-
-    def wait_told(self, what, release):
-        """Wait until it has."""
-        self.device.wait_for(lambda: self.told(what, release), f"{release} to be {what}")
-
-    def wait_serves(self, release, *, good=True):
-        """Wait until a release answers, and has proved good."""
-        self.device.wait_for(
-            lambda: self.device.serves(release, good=good), f"{release} to serve"
-        )
-
-    def reasons(self):
-        """Return why things happened, as the fleet has heard it."""
-        return [e.body["reason"] for e in self.plane.device.events if e.kind == FEEDBACK]
-
-    def problems(self):
-        """Return the codes of what went wrong, as the fleet has heard it."""
-        return [e.body["code"] for e in self.plane.device.events if e.kind == PROBLEM]
-
-
-@contextlib.contextmanager
-def _played(plane, device, bundles):
-    """Release 1 installed, tried and kept, under traffic."""
-    first = plane.publish(bundles["good-1"])
-    plane.roll_out(first)
-    device.start()
-    try:
-        with Traffic(device) as traffic:
-            made = Scene(plane, device, bundles, first, traffic)
-            made.wait_serves("digits@1")
-            made.wait_told("confirmed", "digits@1")
-            traffic.counts.clear()
-            yield made
-    finally:
-        device.stop()
-
-
-@pytest.fixture
-def scene(plane, device, bundles):
-    """Release 1 on an ordinary device."""
-    with _played(plane, device, bundles) as made:
-        yield made
-
-
-@pytest.fixture
-def scene_on(plane, bundles):
-    """Release 1 on a device whose home is a folder of the test's choice."""
-    return lambda home: _played(plane, Device(plane, home.parent), bundles)
 
 
 def test_the_way_of_a_release(scene):

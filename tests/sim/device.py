@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,9 @@ from tests.sim.control_plane import ControlPlane, device_toml
 
 from edgewright.agent import Home
 from edgewright.core.errors import EdgewrightError
+from edgewright.wire.assignment import Target
 from edgewright.wire.http import Client
+from edgewright.wire.telemetry import FEEDBACK, PROBLEM
 
 IMAGE = {"name": "image", "datatype": "UINT8", "shape": [1, 1, 8, 8], "data": [3] * 64}
 PATIENCE_S = 40.0
@@ -172,3 +175,42 @@ class Traffic:
     def _run(self) -> None:
         while not self._over.wait(self._pause_s):
             self.counts[self._device.ask()] += 1
+
+
+@dataclass
+class Scene:
+    """A device on which release 1 proved good, asked for answers all the time."""
+
+    plane: ControlPlane
+    device: Device
+    bundles: dict[str, Path]
+    first: Target
+    traffic: Traffic
+
+    def roll_out(self, name: str, **options: Any) -> Target:
+        """Publish a bundle and let the device run it instead of release 1."""
+        made = self.plane.publish(self.bundles[name])
+        self.plane.roll_out(made, self.first, **options)
+        return made
+
+    def told(self, what: str, release: str) -> bool:
+        """Whether the fleet has heard of a transition."""
+        return (what, release) in self.plane.device.feedback()
+
+    def wait_told(self, what: str, release: str) -> None:
+        """Wait until it has."""
+        self.device.wait_for(lambda: self.told(what, release), f"{release} to be {what}")
+
+    def wait_serves(self, release: str, *, good: bool = True) -> None:
+        """Wait until a release answers, and has proved good."""
+        self.device.wait_for(
+            lambda: self.device.serves(release, good=good), f"{release} to serve"
+        )
+
+    def reasons(self) -> list[str]:
+        """Return why things happened, as the fleet has heard it."""
+        return [e.body["reason"] for e in self.plane.device.events if e.kind == FEEDBACK]
+
+    def problems(self) -> list[str]:
+        """Return the codes of what went wrong, as the fleet has heard it."""
+        return [e.body["code"] for e in self.plane.device.events if e.kind == PROBLEM]
