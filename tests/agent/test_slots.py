@@ -20,6 +20,10 @@ A, B, C, D = (digest.of_bytes(name) for name in (b"a", b"b", b"c", b"d"))
 RELEASES = {A: "digits@1", B: "digits@2", C: "digits@3", D: "digits@4"}
 
 
+class Crash(BaseException):
+    """The process is gone."""
+
+
 class Device:
     """Slots with their queue, as a supervisor opens them."""
 
@@ -126,7 +130,10 @@ def test_the_first_release_has_nothing_to_go_back_to(device):
 
 
 def test_going_back_because_the_fleet_says_so(device):
-    """A slot that was good is active again without a trial; the one left is kept."""
+    """A slot that was good is active again without a trial; the one left is kept.
+
+    The fleet hears of both: what was left, and what this device runs for good.
+    """
     device.confirm(A)
     device.confirm(B)
 
@@ -135,7 +142,35 @@ def test_going_back_because_the_fleet_says_so(device):
 
     pointer = device.slots.pointer
     assert (pointer.active, pointer.previous, pointer.bad) == (A, B, {})
-    assert device.told[-1] == ("returned", "digits@2", A)
+    assert device.told[-2:] == [("returned", "digits@2", A), ("confirmed", "digits@1", A)]
+    assert device.spool.peek(1000).events[-1].body["reason"] == "it was good before"
+
+
+@pytest.mark.parametrize("at", [7, 8], ids=["returned", "confirmed"])
+def test_a_return_cut_short_is_told_whole(device, monkeypatch, at):
+    """Killed before either of its two transitions was told, each is told once."""
+    device.confirm(A)
+    device.confirm(B)
+    device.slots.serving = A
+    tell = device.slots._tell
+
+    def dies(feedback):
+        if feedback.transition == at:
+            raise Crash
+        tell(feedback)
+
+    monkeypatch.setattr(device.slots, "_tell", dies)
+    with pytest.raises(Crash):
+        device.slots.returned(A, rollout="rol_2", reason="asked")
+    device.close()
+    for _ in range(2):
+        device.open()
+        device.close()
+    device.open()
+
+    assert device.told[6:] == [("returned", "digits@2", A), ("confirmed", "digits@1", A)]
+    assert device.slots.pointer.transition.transition == 8
+    assert device.slots.pointer.owed is None
 
 
 def test_a_trial_the_fleet_ended_is_not_bad(device):
@@ -293,8 +328,39 @@ def test_a_long_history_is_set_aside(device):
     assert device.slots.pointer.transition.transition == 15
 
 
-class Crash(BaseException):
-    """The process is gone."""
+@pytest.mark.parametrize("again", [False, True], ids=["first", "rotated"])
+def test_a_damaged_pointer_is_made_of_a_long_history(device, again):
+    """Set aside or about to be: the history a pointer is rebuilt from is read."""
+    device.confirm(A)
+    for number in range(14):
+        device.slots.refuse(B, "digits@2", rollout="r" * 20_000, reason=f"{number}", bad=False)
+    device.close()
+    if again:
+        device.open()
+        device.slots.refuse(B, "digits@2", rollout="r", reason="again", bad=False)
+        device.close()
+    device.home.pointer.write_bytes(b"{")
+
+    device.open()
+
+    assert (device.slots.pointer.active, device.slots.pointer.golden) == (A, A)
+    assert device.slots.pointer.transition.transition == 17 + again
+    assert device.slots.collect([]) == []
+
+
+def test_a_slot_never_judged_is_not_good(device):
+    """A pointer rebuilt during a trial goes back to what proved good, not to the trial."""
+    device.confirm(A)
+    device.install(B)
+    device.slots.begin(B, rollout="r", previous_p95_us=None)
+    device.slots.serving = B
+    device.slots.activated()
+    device.close()
+    device.home.pointer.write_bytes(b"")
+
+    device.open()
+
+    assert (device.slots.pointer.active, device.slots.pointer.golden) == (A, A)
 
 
 def _life(device):

@@ -20,7 +20,8 @@ from edgewright.wire.local import CourierJob, CourierReport, InstallReport, Self
 
 T = TypeVar("T")
 
-# Signals a program earns by its own fault; anything else was done to it.
+# Signals a program earns by its own fault; anything else was done to it, or, where it
+# left without a report, by a machine with too little of something.
 _OWN_FAULT = {-4, -6, -7, -8, -11}
 
 
@@ -93,7 +94,7 @@ class Errand(Generic[T]):
             return Result(version.decode(self._kind, self._last))
         except WireError:
             reason = f"the {self.name} ended without a report, {fate(status)}"
-            return Result(None, reason, own_fault=status in _OWN_FAULT or status > 0)
+            return Result(None, reason, own_fault=status in _OWN_FAULT)
 
     def cancel(self) -> None:
         """End it; there will be no report."""

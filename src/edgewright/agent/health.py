@@ -376,7 +376,8 @@ class Service:
         """Start a worker of ``digest`` if it is time and allowed."""
         times, last = self._deaths.get(digest, (0, 0.0))
         wait = BACKOFF_S[min(times, len(BACKOFF_S) - 1)]
-        if self.clock.monotonic_s() < last + wait or not self.permit(digest):
+        now = self.clock.monotonic_s()
+        if now < last + wait or not self.permit(digest):
             return
         numbers = [door.fileno() for door in self.doors.open()]
         argv = [

@@ -12,6 +12,7 @@ trial: giving up a trial means forgetting it.
 
 import json
 from collections.abc import Callable, Collection
+from contextlib import closing
 from enum import Enum
 from pathlib import Path
 
@@ -38,6 +39,8 @@ MAX_ATTEMPTS = 3
 
 # A device changes its slot a few times a month; a longer history is set aside.
 _JOURNAL_BYTES = 256 << 10
+_OLDER = ".1"
+_GOOD_BEFORE = "it was good before"
 
 Tell = Callable[[Feedback], object]
 
@@ -74,6 +77,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
         trial: What is being tried in place of ``active``.
         bad: Digests this device refused, and why; never tried again.
         transition: The last one, so that it can be told after a crash.
+        owed: The one that follows it, decided in the same breath; None for none.
     """
 
     active: str | None = None
@@ -82,6 +86,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     trial: Trial | None = None
     bad: dict[str, str] = {}
     transition: Feedback | None = None
+    owed: Feedback | None = None
     format: int = 1
 
 
@@ -174,7 +179,7 @@ class Slots:
     def stage(self, of: str, rollout: str) -> None:
         """Take note of a slot the installer has made."""
         self._installed = _scan(self._home.slots)
-        self._move(STAGED, of, self._release(of), rollout=rollout)
+        self._move(STAGED, of, rollout=rollout)
 
     def refuse(self, of: str, release: str, *, rollout: str, reason: str, bad: bool) -> None:
         """Give up a bundle that was never activated; ``bad`` forbids another attempt."""
@@ -209,13 +214,8 @@ class Slots:
         trial = self._trial()
         if not trial.told:
             told = msgspec.structs.replace(trial, told=True)
-            self._move(
-                ACTIVATED,
-                trial.digest,
-                trial.release,
-                rollout=trial.rollout,
-                trial=told,
-            )
+            release, rollout = trial.release, trial.rollout
+            self._move(ACTIVATED, trial.digest, release, rollout=rollout, trial=told)
 
     def confirm(self, reason: str) -> None:
         """Keep the slot on trial: it is active now."""
@@ -258,17 +258,15 @@ class Slots:
         )
 
     def returned(self, to: str, *, rollout: str, reason: str) -> None:
-        """Make ``to``, a slot that proved good before and serves now, active again."""
+        """Make ``to``, a slot that proved good before and serves now, active again.
+
+        Two transitions: the one slot is left, the other is what this device runs.
+        """
+        self._settle()
         left = self._pointer.active or to
-        self._move(
-            RETURNED,
-            left,
-            self._release(left),
-            rollout=rollout,
-            reason=reason,
-            active=to,
-            previous=left,
-        )
+        owed = self._transition(2, CONFIRMED, to, rollout=rollout, reason=_GOOD_BEFORE)
+        goes = {"rollout": rollout, "reason": reason}
+        self._move(RETURNED, left, **goes, active=to, previous=left, owed=owed)
 
     def step_back(self, of: str, *, damaged: bool) -> None:
         """Let the next best slot be active instead of ``of``, and forget a trial of it.
@@ -332,7 +330,7 @@ class Slots:
         self,
         what: str,
         of: str,
-        release: str,
+        release: str = "",
         *,
         rollout: str = "",
         reason: str = "",
@@ -340,18 +338,24 @@ class Slots:
     ) -> None:
         """Make one transition: pointer, journal, fleet, in this order."""
         self._settle()
-        transition = Feedback(
-            transition=self._last_number() + 1,
+        next_ = self._transition(1, what, of, release, rollout=rollout, reason=reason)
+        self._write(transition=next_, **changes)
+        self._settle()
+
+    def _transition(
+        self, ahead: int, what: str, of: str, release: str = "", *, rollout: str, reason: str
+    ) -> Feedback:
+        """Return the transition that is ``ahead`` of the last one."""
+        return Feedback(
+            transition=self._last_number() + ahead,
             at=show(self._clock.now()),
             what=what,
-            release=release,
+            release=release or self._release(of),
             digest=of,
             rollout=rollout,
             serving=self.serving,
             reason=reason,
         )
-        self._write(transition=transition, **changes)
-        self._settle()
 
     def _write(self, **changes: object) -> None:
         pointer = msgspec.structs.replace(self._pointer, **changes)
@@ -359,13 +363,16 @@ class Slots:
         self._pointer = pointer
 
     def _settle(self) -> None:
-        """Journal and tell the last transition, whichever of the two is still to be done."""
+        """Journal and tell the last transition, as far as still to be done; then the owed."""
         last = self._pointer.transition
         if last is None:
             return
         if self._journalled() < last.transition:
             self._history().append(msgspec.to_builtins(last))
         self._tell(last)
+        if (owed := self._pointer.owed) is not None:
+            self._write(transition=owed, owed=None)
+            self._settle()
 
     def _last_number(self) -> int:
         last = self._pointer.transition
@@ -375,16 +382,16 @@ class Slots:
         kept = self._history().records
         return int(kept[-1]["transition"]) if kept else 0
 
-    def _history(self) -> durable.Journal:
-        """Return the journal, opened when it is first needed."""
+    def _history(self, *, whole: bool = False) -> durable.Journal:
+        """Return the journal, opened when it is first needed; a long one begins anew."""
         if self._journal is None:
-            self._journal = self._open_journal()
+            path = self._home.journal
+            if not whole and path.exists() and path.stat().st_size > _JOURNAL_BYTES:
+                _set_aside(path, _OLDER)
+            self._journal = self._open_journal(path)
         return self._journal
 
-    def _open_journal(self) -> durable.Journal:
-        path = self._home.journal
-        if path.exists() and path.stat().st_size > _JOURNAL_BYTES:
-            _set_aside(path, ".1")
+    def _open_journal(self, path: Path) -> durable.Journal:
         try:
             return durable.Journal(path)
         except StorageError as error:
@@ -397,20 +404,25 @@ class Slots:
     def _read(self) -> Pointer:
         """Return the pointer, rebuilt from the journal when it is damaged or gone."""
         path, journal = self._home.pointer, self._home.journal
+        older = journal.with_name(journal.name + _OLDER)
         # The journal is opened before the first transition, and filled after it.
-        if not path.exists() and not (journal.exists() and journal.stat().st_size):
+        told = any(one.exists() and one.stat().st_size for one in (journal, older))
+        if not path.exists() and not told:
             return Pointer()
         try:
             return msgspec.json.decode(path.read_bytes(), type=Pointer)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             self.problems.append(f"the pointer was damaged and made anew: {error}")
+        records = []
         try:
-            records = self._history().records
+            if older.exists():
+                with closing(self._open_journal(older)) as before:
+                    records = before.records
+            records += self._history(whole=True).records
             if path.exists():
                 _set_aside(path, ".damaged")
         except StorageError as error:
             self.problems.append(str(error))
-            records = []
         return _rebuilt([msgspec.convert(one, Feedback) for one in records])
 
     def _sweep(self) -> None:
@@ -430,11 +442,19 @@ class Slots:
 
 
 def _rebuilt(history: list[Feedback]) -> Pointer:
-    """Return the pointer a history leads to: what served last, and what was refused."""
+    """Return the pointer a history leads to: what proved good last, and what was refused.
+
+    What only served, on a trial nobody has judged, is not good yet.
+    """
     confirmed = [one.digest for one in history if one.what == CONFIRMED]
-    serving = next((one.serving for one in reversed(history) if one.serving), None)
+    good = [
+        one.digest if one.what == CONFIRMED else one.serving
+        for one in history
+        if one.what == CONFIRMED
+        or (one.what in {REVERTED, RETURNED} and one.serving not in {"", one.digest})
+    ]
     return Pointer(
-        active=serving,
+        active=good[-1] if good else None,
         golden=confirmed[0] if confirmed else None,
         bad={one.digest: one.reason for one in history if one.what == REVERTED},
         transition=history[-1] if history else None,

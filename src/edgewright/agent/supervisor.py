@@ -26,6 +26,7 @@ from edgewright.agent.health import START_S, Death, Doors, Service, Worker
 from edgewright.agent.slots import MAX_ATTEMPTS, Slots, Trial
 from edgewright.agent.telemetry import Telemetry
 from edgewright.agent.update import Update
+from edgewright.bundle.manifest import Policy
 from edgewright.core import clock as clocks
 from edgewright.core import digest, durable, log, process
 from edgewright.core.clock import Clock
@@ -59,6 +60,7 @@ class Trying:
         since_s: When it first served, monotonic.
         answered: By workers that have ended, as are ``failed`` and ``p95_us``.
         last_words: Why the last of them ended.
+        policy: What it is judged by, once it was read.
     """
 
     digest: str
@@ -67,6 +69,7 @@ class Trying:
     failed: int = 0
     p95_us: int = 0
     last_words: str = ""
+    policy: Policy | None = None
 
     def carry(self, death: Death) -> None:
         """Add what a worker had done before it ended."""
@@ -227,6 +230,8 @@ class Supervisor:
     def _settle_trial(self) -> None:
         """Observe the slot on trial, decide, and finish what was decided."""
         trial = self._slots.pointer.trial
+        if trial is None or not trial.ending:
+            self._ending_s = 0.0
         if trial is None:
             self._trying = None
         elif trial.ending:
@@ -248,7 +253,8 @@ class Supervisor:
             p95_us=max(trying.p95_us, stats.p95_us if stats else 0),
             previous_p95_us=trial.previous_p95_us,
         )
-        decision, reason = judge(seen, self._slots.policy(trial.digest))
+        trying.policy = trying.policy or self._slots.policy(trial.digest)
+        decision, reason = judge(seen, trying.policy)
         if decision is TrialDecision.CONFIRM:
             self._slots.confirm(reason)
         elif decision is TrialDecision.REVERT:
@@ -269,7 +275,6 @@ class Supervisor:
         # What should take over cannot: the fleet must hear the truth all the same.
         if done or now - self._ending_s > START_S:
             self._slots.ended()
-            self._ending_s = 0.0
             log.event("supervisor", trial.ending, digest=trial.digest, reason=trial.reason)
 
     def _previous_p95_us(self) -> int | None:

@@ -183,16 +183,16 @@ class Telemetry:
     def noted(self, problems: tuple[ErrorBody, ...]) -> None:
         """Queue what the courier met with, and make up with a fleet that is confused.
 
-        A conflict means that the fleet knows another past than ours: first the
-        number of the check-in is suspected, then those of the events.
+        A conflict means that the fleet knows another past than ours: each time the
+        number of the check-in is suspected, for the clock it is made of may have
+        been set since; every second time in a row those of the events are, too.
         """
         conflict = any(one.code == ConflictError("").code for one in problems)
         self._conflicts = self._conflicts + 1 if conflict else 0
         if conflict:
             with self._queue() as spool:
-                if self._conflicts == 1:
-                    spool.skip_sequence()
-                else:
+                spool.skip_sequence()
+                if self._conflicts % 2 == 0:
                     spool.renew()
         for one in problems:
             self.problem(one.code, one.message, one.hint)

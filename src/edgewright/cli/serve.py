@@ -11,6 +11,9 @@ _DEFAULT_PORT = 8600
 _LARGEST = "4GiB"
 
 
+_TOKENS = {"operate": "operators", "enrol": "devices that enrol"}
+
+
 def add_parser(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument(
@@ -72,7 +75,12 @@ def run(args: argparse.Namespace) -> int:
     )
 
     def announce(url: str) -> None:
-        text = json.dumps({"url": url, "state": str(args.state)}) if args.json else url
+        tokens = {name: str(args.state / "tokens" / f"{name}.token") for name in _TOKENS}
+        if args.json:
+            text = json.dumps({"url": url, "state": str(args.state), "tokens": tokens})
+        else:
+            who = ", ".join(f"{what}: {tokens[name]}" for name, what in _TOKENS.items())
+            text = f"{url}\ntokens for {who}"
         print(text, flush=True)
 
     serve(

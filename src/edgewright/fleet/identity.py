@@ -6,7 +6,6 @@ grows, so an old one cannot be played again.
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +56,7 @@ def verify(public_key: bytes, signature: str, body: bytes) -> None:
     """
     try:
         keys.verify(public_key, base64.b64decode(signature, validate=True), body)
-    except (TrustError, binascii.Error) as error:
+    except (TrustError, ValueError) as error:
         raise AccessError("the device's signature does not fit the body") from error
 
 
@@ -70,7 +69,7 @@ def public_key_of(message: Enrol, device: str) -> bytes:
     """
     try:
         public = base64.b64decode(message.public_key, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise WireError("public_key is not base64") from error
     if len(public) != 32:
         raise WireError(f"public_key has {len(public)} bytes, ed25519 keys have 32")

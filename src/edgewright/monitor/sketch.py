@@ -20,7 +20,7 @@ _GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 _PER_LOG = 1 / log(_GAMMA)
 _FACTOR = 2 / (_GAMMA + 1)
 # Bucket 0 holds everything up to 1 us; the last one begins after 30 years.
-_MOST_INDEX = 1728
+_MOST_INDEX, _MOST_DIGITS = 1728, 4
 
 
 class Sketch:
@@ -95,7 +95,8 @@ class Sketch:
         """
         counts = {}
         for key, count in data.items():
-            known = key.isascii() and key.isdigit() and str(int(key)) == key
+            short = key.isascii() and key.isdigit() and len(key) <= _MOST_DIGITS
+            known = short and str(int(key)) == key
             if not known or int(key) > _MOST_INDEX or count < 1:
                 raise WireError(f"latency sketch has {count} values in bucket {key[:20]!r}")
             counts[int(key)] = count

@@ -18,6 +18,7 @@ from edgewright.core.tensors import OIP_NAMES, TensorSpec
 from edgewright.runtime.engines import Array, Engine
 from edgewright.wire import version
 
+_MAX_DIMENSIONS = 32
 _DTYPES = {shown: dtype for dtype, shown in OIP_NAMES.items()}
 
 
@@ -169,7 +170,7 @@ def describe(spec: TensorSpec) -> dict[str, Any]:
 def _array(tensor: TensorIn, raw: bytes, engine: Engine) -> Array:
     if tensor.datatype not in _DTYPES:
         raise InputError(f"input {tensor.name!r} has unknown datatype {tensor.datatype!r}")
-    if any(size < 1 for size in tensor.shape):
+    if any(size < 1 for size in tensor.shape) or len(tensor.shape) > _MAX_DIMENSIONS:
         raise InputError(f"input {tensor.name!r} has impossible shape {list(tensor.shape)}")
     dtype = _DTYPES[tensor.datatype]
     if tensor.data is None:
@@ -201,6 +202,8 @@ def _wanted(
                 f"the model has no output {one.name!r}",
                 hint=f"It answers {', '.join(sorted(known))}.",
             )
+    if len({one.name for one in request.outputs}) < len(request.outputs):
+        raise InputError("an output is asked for twice")
     return tuple(
         (one.name, one.parameters.get("binary_data", raw) is True) for one in request.outputs
     )

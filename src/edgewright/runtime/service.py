@@ -26,6 +26,7 @@ from edgewright.runtime.model import Model
 from edgewright.runtime.requests import Request
 from edgewright.wire.version import encode
 
+_MAX_DIGITS = 18
 _JSON_HEADER = "inference-header-content-length"
 # Characters of one number in JSON, and samples in one request, that are allowed for.
 _NUMBER_BYTES, _BATCH = 24, 16
@@ -192,6 +193,7 @@ def _json_bytes(request: Request) -> int:
     text = request.headers.get(_JSON_HEADER)
     if text is None:
         return len(request.body)
-    if not (text.isascii() and text.isdigit()) or int(text) > len(request.body):
+    plain = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    if not plain or int(text) > len(request.body):
         raise WireError(f"{text[:20]!r} bytes of JSON in a body of {len(request.body)}")
     return int(text)

@@ -174,6 +174,8 @@ class Spool:
                 return 0
             dropped = self._rows("DELETE FROM event WHERE seq <= ? RETURNING seq", ack.high)
             self._rows("DELETE FROM lost WHERE high <= ?", ack.high)
+            # A range that has grown since the batch was taken is told from here on.
+            self._rows("UPDATE lost SET low = ? WHERE low <= ?", ack.high + 1, ack.high)
             delivered = self._counter("delivered") + len(dropped)
             self._set(acknowledged=ack.high, delivered=delivered)
             self._in_flight = 0

@@ -4,7 +4,6 @@ import pytest
 from tests.sim.plane import Bench
 
 from edgewright.core.errors import ConflictError, NotFoundError, StorageError, UsageError
-from edgewright.fleet.rollout import ledger
 from edgewright.fleet.rollout.progress import (
     DONE,
     HALTED,
@@ -147,12 +146,13 @@ def test_errors_halt(bench, fleet):
 
 def test_a_slower_release_halts(bench, fleet):
     """p99 is compared with the base's on the same devices."""
-    deliver(bench, "digits@1", fleet)
+    first = deliver(bench, "digits@1", fleet)
     second = bench.publish("digits@2")
     rollout = bench.start("digits@2", CANARY, ALL, min_inferences=10)
 
     # 70 buckets of 2 % each: four times as long.
-    bench.says(fleet[0], CONFIRMED, second, answered=50, latency={"270": 50})
+    bench.says(fleet[0], CONFIRMED, first, answered=400, latency={"200": 400})
+    bench.says(fleet[0], CONFIRMED, second, answered=400, latency={"270": 400})
     bench.tick()
 
     assert "over 3 times the base's" in bench.rollout(rollout).progress.reason
@@ -265,16 +265,20 @@ def test_what_runs_already_is_not_rolled_out(bench, fleet):
 
 
 @pytest.mark.usefixtures("fleet")
-def test_an_empty_wave_passes(bench):
-    """A wave that no device belongs to is passed, and the decision says why."""
+def test_an_empty_wave_lets_nobody_through(bench):
+    """A wave that no device belongs to proves nothing: those behind it keep what they run."""
     bench.publish("digits@1")
-    rollout = bench.start("digits@1", {"labels": {"canary": "no"}}, ALL)
+    rollout = bench.start("digits@1", {"labels": {"canary": "no"}}, ALL, deadline_s=100)
 
     bench.tick()
+    waiting = bench.rollout(rollout).progress
+    bench.clock.step(101)
+    bench.tick()
 
-    assert bench.rollout(rollout).progress.open_waves == 2
-    (row,) = bench.read(lambda c: ledger.all_decisions(c, rollout))
-    assert (row["decision"], row["reason"], row["wave"]) == ("continue", "no devices", 1)
+    assert (waiting.state, waiting.open_waves) == (RUNNING, 1)
+    ended = bench.rollout(rollout).progress
+    assert (ended.state, ended.open_waves) == (HALTED, 0)
+    assert "no device is in this wave" in ended.reason
 
 
 def test_evidence_from_before_does_not_count(bench, fleet):

@@ -125,7 +125,16 @@ def test_an_early_stop_was_certain(seen, policy):
     ("change", "decision", "reason"),
     [
         ({}, CONTINUE, "4 of 4 devices confirmed, 200 inferences within limits"),
-        ({"devices": 0, "confirmed": 0, "attempted": 0, "errors": 0}, CONTINUE, "no devices"),
+        (
+            {"devices": 0, "confirmed": 0, "attempted": 0, "errors": 0, "before": 2},
+            CONTINUE,
+            "no devices in this wave, 2 confirmed before it",
+        ),
+        (
+            {"devices": 0, "confirmed": 0, "attempted": 0, "errors": 0, "waiting": 3},
+            HOLD,
+            "no device is in this wave, and 3 wait in later ones",
+        ),
         ({"confirmed": 3}, HOLD, "3 of 4 devices confirmed"),
         ({"attempted": 49, "errors": 0}, HOLD, "49 of 50 inferences"),
         (

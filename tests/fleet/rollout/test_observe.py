@@ -90,8 +90,8 @@ def test_p99_is_compared_on_the_same_devices(bench):
     finish(bench, "digits@1")
     rollout = bench.start("digits@2", min_inferences=10)
     first, second, *_ = (part.device for part in seen(bench, rollout)[2])
-    bench.says(first, CONFIRMED, base, answered=20, latency={"200": 20})
-    bench.says(first, CONFIRMED, fake, answered=20, latency={"210": 20})
+    bench.says(first, CONFIRMED, base, answered=400, latency={"200": 400})
+    bench.says(first, CONFIRMED, fake, answered=400, latency={"210": 400})
     bench.says(second, CONFIRMED, fake, answered=500, latency={"400": 500})
 
     found, _, everyone = seen(bench, rollout)

@@ -1,7 +1,6 @@
 """What operators call: publish, roll out, look."""
 
 import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -293,7 +292,7 @@ def _files(asked: MetadataAsked) -> dict[str, bytes]:
             name: base64.b64decode(text, validate=True)
             for name, text in asked.metadata.items()
         }
-    except binascii.Error as error:
+    except ValueError as error:
         raise WireError(f"a metadata file is not base64: {error}") from error
 
 

@@ -74,6 +74,8 @@ class Observation:
         open_s: Seconds since the wave opened, pauses left out.
         settled_s: Seconds since the last confirmation; 0 before the first.
         complaint: What one of the failed devices said, in a few words.
+        waiting: Devices of the waves that are still closed.
+        before: Devices of the waves before that confirmed.
     """
 
     devices: int
@@ -86,14 +88,17 @@ class Observation:
     open_s: float
     settled_s: float
     complaint: str = ""
+    waiting: int = 0
+    before: int = 0
 
 
 def judge(seen: Observation, policy: GatePolicy) -> tuple[GateDecision, str]:
     """Return the decision and, for the audit, the reason in one sentence."""
     if violation := _violation(seen, policy):
         return GateDecision.ROLL_BACK, violation
-    if seen.devices == 0:
-        return GateDecision.CONTINUE, "no devices"
+    if seen.devices == 0 and not seen.waiting:
+        before = f", {seen.before} confirmed before it" if seen.before else ""
+        return GateDecision.CONTINUE, f"no devices in this wave{before}"
     missing = _missing(seen, policy)
     if not missing:
         shown = f"{seen.confirmed} of {seen.devices} devices confirmed"
@@ -132,6 +137,9 @@ def _violation(seen: Observation, policy: GatePolicy) -> str:
 
 def _missing(seen: Observation, policy: GatePolicy) -> str:
     """Return which evidence is still missing; empty if none is."""
+    if seen.devices == 0:
+        # A mistyped label would otherwise send the release to everyone unseen.
+        return f"no device is in this wave, and {seen.waiting} wait in later ones"
     if seen.confirmed * _FULL_BP < policy.min_confirmed_bp * seen.devices:
         return f"{seen.confirmed} of {seen.devices} devices confirmed"
     if seen.attempted < policy.min_inferences:

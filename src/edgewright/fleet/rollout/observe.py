@@ -23,6 +23,8 @@ from edgewright.wire.assignment import RolloutDocument
 
 _FAILED = (feedback.REFUSED, feedback.REVERTED)
 _P99 = 0.99
+# The 99th percentile of fewer answers is their worst: nothing to compare by.
+_ENOUGH = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def observe(rollout: Rollout, found: Sequence[Part], *, now_ms: int) -> Observat
     reached = [part for part in found if part.wave is not None and part.wave <= newest]
     confirmations = [part.confirmed_ms for part in wave if part.confirmed]
     failed = [part for part in reached if part.failed]
-    p99_us, base_p99_us = _paired(wave, rollout.gate.min_inferences)
+    p99_us, base_p99_us = _paired(wave, max(_ENOUGH, rollout.gate.min_inferences))
     return Observation(
         devices=len(wave),
         confirmed=len(confirmations),
@@ -121,6 +123,8 @@ def observe(rollout: Rollout, found: Sequence[Part], *, now_ms: int) -> Observat
         base_p99_us=base_p99_us,
         open_s=rollout.open_s(now_ms),
         settled_s=max(0.0, (now_ms - max(confirmations)) / 1000) if confirmations else 0.0,
+        waiting=sum(part.wave is not None and part.wave > newest for part in found),
+        before=sum(part.confirmed for part in reached) - len(confirmations),
         complaint=f"{failed[0].name or failed[0].device} {_words(failed[0])}"
         if failed
         else "",
@@ -141,7 +145,6 @@ def _paired(wave: Iterable[Part], enough: int) -> tuple[int | None, int | None]:
         if of_new.count and of_base.count:
             new.merge(of_new)
             base.merge(of_base)
-    # The 99th percentile of a handful of answers is their worst: no comparison.
     if min(new.count, base.count) < enough:
         return None, None
     return round(new.quantile(_P99)), round(base.quantile(_P99))

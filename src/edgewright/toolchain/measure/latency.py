@@ -22,7 +22,7 @@ from edgewright.runtime.engines import Session
 
 _BLOCK = 9
 _WARM_UP = 20
-MIN_CALLS = 198
+MIN_CALLS = 306
 MAX_CALLS = 1998
 _NS_PER_US = 1000
 RATIO = "latency_ratio_bp"
