@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from tests.sim.clock import ManualClock
 
-from edgewright.agent import Home
+from edgewright.agent import DeviceConfig, Home
 from edgewright.agent.child import Child
-from edgewright.agent.health import Doors, Worker
+from edgewright.agent.health import Doors, Service, Worker
 from edgewright.core.errors import UpdateError
 from edgewright.wire.checkin import Serving
 from edgewright.wire.local import WorkerMessage, WorkerStats
@@ -29,6 +29,15 @@ STATS = WorkerStats(
     resident_bytes=99,
 )
 SAY_READY = f"print({encode(WorkerMessage(ready=READY)).decode()!r})"
+
+
+CONFIG = DeviceConfig(
+    server="http://127.0.0.1:1",
+    name="camera-1",
+    enrol_token_file="token",  # noqa: S106  the name of a file
+    artefacts_root="a",
+    assignments_root="b",
+)
 
 
 def _knock(port):
@@ -207,6 +216,33 @@ def test_why_a_worker_could_not_start_is_its_reason():
 
     assert worker.reason == "weights.bin is damaged"
     assert worker.error.code == "bundle_error"
+
+
+def test_a_start_that_fails_is_tried_again_later(doors, tmp_path, monkeypatch):
+    """No memory for a process: said, no death of the slot's, and tried ever more slowly."""
+    clock, permitted, told = ManualClock(), [], []
+
+    def refuse(*_, **__):
+        raise UpdateError("cannot start python: Resource temporarily unavailable")
+
+    monkeypatch.setattr("edgewright.agent.health.Child", refuse)
+    service = Service(
+        Home(tmp_path),
+        CONFIG,
+        clock,
+        doors,
+        lambda of: permitted.append(of) is None,
+        lambda of, why: told.append((of, str(why))),
+        wanted="sha256:" + "0" * 64,
+    )
+    deaths = []
+    for _ in range(300):
+        deaths += service.tick()
+        clock.advance(0.2)
+
+    assert deaths == []
+    assert 5 < len(told) == len(permitted) < 15
+    assert "temporarily" in told[0][1]
 
 
 def test_nonsense_from_a_worker_is_no_sign_of_life():

@@ -199,6 +199,17 @@ def test_starts_of_a_trial_are_counted_before_they_are_made(device):
     assert device.slots.pointer.trial.attempts == MAX_ATTEMPTS
 
 
+def test_a_start_that_came_to_nothing_is_not_counted(device):
+    """Taken back, it leaves every start the trial may have."""
+    device.install(A)
+    device.slots.begin(A, rollout="r", previous_p95_us=None)
+    for _ in range(MAX_ATTEMPTS + 1):
+        assert device.slots.attempt()
+        device.slots.attempt(-1)
+
+    assert device.slots.pointer.trial.attempts == 0
+
+
 def test_the_policy_comes_from_the_manifest(device):
     """The limits of a trial are the signed ones."""
     device.install(A)

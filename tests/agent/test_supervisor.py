@@ -15,7 +15,7 @@ from tests.sim.device import Device, Scene, Traffic
 from edgewright.bundle.archive import verify_slot
 from edgewright.core import digest
 from edgewright.wire.spool import Spool
-from edgewright.wire.telemetry import FEEDBACK, SUMMARY
+from edgewright.wire.telemetry import FEEDBACK, PROBLEM, SUMMARY
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,9 @@ def test_the_way_of_a_release(scene):
     scene.wait_serves("digits@2")
     scene.plane.roll_out(second, scene.first, open_waves=0)
     scene.wait_serves("digits@1")
-    scene.wait_told("returned", "digits@2")
+    scene.device.wait_for(
+        lambda: scene.plane.device.feedback()[-1] == ("confirmed", "digits@1"), "the end"
+    )
 
     assert scene.plane.device.feedback() == [
         ("staged", "digits@1"),
@@ -36,6 +38,7 @@ def test_the_way_of_a_release(scene):
         ("activated", "digits@2"),
         ("confirmed", "digits@2"),
         ("returned", "digits@2"),
+        ("confirmed", "digits@1"),
     ]
     assert scene.traffic.errors == {}
     assert scene.traffic.counts["digits@1"] > 0
@@ -263,8 +266,8 @@ if "edgewright.bundle.install" in sys.orig_argv and Path({mark!r}).exists():
 """
 
 
-def test_a_full_disk_refuses_an_update(plane, bundles, tmp_path):
-    """No room to install: refused with the reason, nothing left behind, serving untouched."""
+def test_a_full_disk_postpones_an_update(plane, bundles, tmp_path):
+    """No room to install: a problem and no verdict, nothing left behind, tried again."""
     mark, site = tmp_path / "full", tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(FULL_DISK.format(mark=str(mark)))
@@ -279,18 +282,21 @@ def test_a_full_disk_refuses_an_update(plane, bundles, tmp_path):
             traffic.counts.clear()
             mark.touch()
             second = scene.roll_out("good-2")
-            scene.wait_told("refused", "digits@2")
+            device.wait_for(lambda: "storage_error" in scene.problems(), "the fleet to hear")
             left = {path.name for path in device.home.slots.iterdir()}
             bad = device.pointer()["bad"]
             mark.unlink()
             scene.wait_serves("digits@2")
+            scene.wait_told("confirmed", "digits@2")
+            told = [e.body["message"] for e in plane.device.events if e.kind == PROBLEM]
     finally:
         device.stop()
 
     assert left == {digest.hex_of(first.digest)}
     assert second.digest not in bad
     assert traffic.errors == {}
-    assert any("No space left" in reason for reason in scene.reasons())
+    assert any("No space left" in message for message in told)
+    assert not scene.told("refused", "digits@2")
 
 
 @pytest.fixture

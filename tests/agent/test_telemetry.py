@@ -83,6 +83,19 @@ def test_a_second_conflict_renews_the_queue(telemetry):
     assert telemetry.spool.peek(1).events[0].body == {"n": 1}
 
 
+def test_a_clock_that_was_wrong_heals(telemetry, monkeypatch):
+    """Numbers begun before the clock was set catch up with it at any conflict in a row."""
+    conflict = (ErrorBody(code="conflict_error", message="old sequence"),)
+    queues = [telemetry.spool.queue_id]
+    for milliseconds in (10, 20, 10**15):
+        monkeypatch.setattr("edgewright.wire.spool._milliseconds", lambda ms=milliseconds: ms)
+        telemetry.noted(conflict)
+        queues.append(telemetry.spool.queue_id)
+
+    assert telemetry.spool.next_sequence() > 10**15
+    assert queues[0] == queues[1] != queues[2] == queues[3]
+
+
 def test_problems_are_kept_for_people_too(telemetry):
     """The last ten, newest last."""
     for number in range(15):

@@ -48,6 +48,7 @@ _NOTHING = WorkerStats(
 )
 
 Permit = Callable[[str], bool]
+Unused = Callable[[str, UpdateError], object]
 
 
 class Said(WorkerMessage, frozen=True, kw_only=True):
@@ -288,6 +289,7 @@ class Service:
 
     Attributes:
         permit: Asked before each start of a worker; False postpones it.
+        unused: Told why a start that was permitted did not come about.
         wanted: Digest to answer from; None for nothing.
         current: The worker that answers, or answered last.
         coming: The one that will take over when it is ready.
@@ -300,12 +302,15 @@ class Service:
     clock: Clock
     doors: Doors
     permit: Permit
+    unused: Unused
     wanted: str | None = None
     current: Worker | None = None
     coming: Worker | None = None
     leaving: list[Worker] = field(default_factory=list)
     finished: list[Worker] = field(default_factory=list)
     _deaths: dict[str, tuple[int, float]] = field(default_factory=dict)
+    # Not a death of the slot's: a machine without memory is nothing it is to blame for.
+    _failures: tuple[int, float] = (0, 0.0)
 
     @property
     def serving(self) -> Serving | None:
@@ -374,11 +379,21 @@ class Service:
 
     def _start(self, digest: str) -> None:
         """Start a worker of ``digest`` if it is time and allowed."""
-        times, last = self._deaths.get(digest, (0, 0.0))
-        wait = BACKOFF_S[min(times, len(BACKOFF_S) - 1)]
         now = self.clock.monotonic_s()
-        if now < last + wait or not self.permit(digest):
+        for times, last in (self._deaths.get(digest, (0, 0.0)), self._failures):
+            if now < last + BACKOFF_S[min(times, len(BACKOFF_S) - 1)]:
+                return
+        if not self.permit(digest):
             return
+        try:
+            self.coming = self._started(digest)
+        except (UpdateError, OSError) as error:
+            self._failures = (self._failures[0] + 1, now)
+            self.unused(digest, UpdateError(f"cannot start a worker: {error}"))
+        else:
+            self._failures = (0, 0.0)
+
+    def _started(self, digest: str) -> Worker:
         numbers = [door.fileno() for door in self.doors.open()]
         argv = [
             *(sys.executable, "-m", "edgewright.runtime.worker"),
@@ -390,7 +405,7 @@ class Service:
             argv += [option, str(number)]
         child = Child(argv, pass_fds=numbers)
         log.event("supervisor", "worker started", digest=digest, pid=child.pid)
-        self.coming = Worker(digest, child, clock=self.clock, hang_s=self.config.hang_s)
+        return Worker(digest, child, clock=self.clock, hang_s=self.config.hang_s)
 
     def _stop_all(self) -> None:
         for worker in (self.current, self.coming):

@@ -196,17 +196,17 @@ class Slots:
         )
         self._write(trial=trial)
 
-    def attempt(self) -> bool:
-        """Count one more start of the slot on trial, before it is made.
+    def attempt(self, count: int = 1) -> bool:
+        """Count one more start of the slot on trial, before it is made; -1 takes it back.
 
         Returns:
             Whether it may be made; a slot that needs more starts than that would
             keep a device starting for ever.
         """
         trial = self._trial()
-        if trial.attempts >= MAX_ATTEMPTS:
+        if trial.attempts + count > MAX_ATTEMPTS:
             return False
-        self._write(trial=msgspec.structs.replace(trial, attempts=trial.attempts + 1))
+        self._write(trial=msgspec.structs.replace(trial, attempts=trial.attempts + count))
         return True
 
     def activated(self) -> None:

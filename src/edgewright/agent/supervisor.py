@@ -112,7 +112,9 @@ class Supervisor:
             self._doors = Doors(home, config.port, last_port=_last_port(home))
             undo.callback(self._doors.close)
             self._undo = undo.pop_all()
-        self._service = Service(home, config, clock, self._doors, self._permit)
+        self._service = Service(
+            home, config, clock, self._doors, self._permit, self._not_started
+        )
         errands = Errands(home, config, config_path, clock, staging)
         self._update = Update(
             errands, self._slots, self._telemetry, previous_p95_us=self._previous_p95_us
@@ -211,6 +213,16 @@ class Supervisor:
         reason = f"its worker ended after each of {MAX_ATTEMPTS} starts"
         self._slots.end_trial(REVERTED, f"{reason}: {words}" if words else reason)
         return False
+
+    def _not_started(self, of: str, why: UpdateError) -> None:
+        """Take back the count of a start that never came about."""
+        self._failed(why)
+        trial = self._slots.pointer.trial
+        if trial is not None and not trial.ending and trial.digest == of:
+            try:
+                self._slots.attempt(-1)
+            except StorageError as error:
+                self._failed(error)
 
     def _mourn(self, death: Death) -> None:
         """Take note of a worker that ended unasked, and act when the slot is to blame."""

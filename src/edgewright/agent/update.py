@@ -49,10 +49,17 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A bundle that is left alone for a while, and how often that happened in a row."""
+    """A bundle that is left alone for a while.
+
+    Attributes:
+        until_s: When it is tried again, monotonic.
+        times: How often that happened in a row.
+        tries: How often of these the bundle itself may have been to blame.
+    """
 
     until_s: float
     times: int
+    tries: int
 
 
 class Update:
@@ -93,6 +100,7 @@ class Update:
         self._subject: Subject | None = None
         self._archive = ("", "")
         self._passed: set[str] = set()
+        self._trusted = False
         self._holds: dict[str, Hold] = {}
         self._due_s = errands.clock.monotonic_s()
         self._silences = 0
@@ -134,6 +142,8 @@ class Update:
             StorageError: The disk refused; what could not be done is due again.
         """
         self._tick_courier(service)
+        # A slot that was dropped as damaged is tested again when it is back.
+        self._passed.intersection_update(self._slots.installed)
         if self._install is not None and (installed := self._install.poll()):
             self._install = None
             self._installed(installed)
@@ -191,11 +201,12 @@ class Update:
         self._trust = report.trust or self._trust
         # What was trusted stays so while the server is away, not when trust is gone.
         doubted = any(one.code in _UNTRUSTED for one in report.problems)
-        if report.wanted is not None or doubted or not (report.problems or result.reason):
+        clean = not (report.problems or result.reason)
+        if report.wanted is not None or doubted or clean:
             self.wanted, self.rollout = report.wanted, report.rollout
-        if report.wanted is not None and report.archive:
-            self._archive = (report.wanted.digest, report.archive)
+        self._take_archive(report)
         answered = report.interval_s > 0
+        self._trusted |= report.wanted is not None or (answered and clean)
         if answered:
             self.contact = clocks.show(self._errands.clock.now())
         self._silences = 0 if answered else self._silences + 1
@@ -207,6 +218,16 @@ class Update:
         if result.report is None:
             self._telemetry.problem(UpdateError("").code, result.reason)
         self._telemetry.noted(report.problems)
+
+    def _take_archive(self, report: CourierReport) -> None:
+        """Remember the download; forget one that, by what the courier found, is gone."""
+        if report.wanted is None:
+            return
+        of = report.wanted.digest
+        if report.archive:
+            self._archive = (of, report.archive)
+        elif of not in self._slots.installed:
+            self._archive = ("", "")
 
     def _hurry(self) -> None:
         """Let the next contact be soon."""
@@ -256,9 +277,13 @@ class Update:
         elif report.error is None:
             self._slots.stage(of, subject.rollout)
             self._holds.pop(of, None)
-            self._forget_archive()
+            self._forget_archive(of)
         elif report.error.code == StorageError("").code:
-            self._no_room(subject, report.error.message)
+            self._no_room(of, report.error.message)
+        elif report.error.code == BundleError("").code:
+            # It was whole when it was downloaded: it may be the disk. Fetched anew.
+            self._forget_archive(of)
+            self._again(subject, report.error.message, own_fault=False)
         else:
             self._refuse(subject, report.error.message)
 
@@ -286,22 +311,17 @@ class Update:
     def _again(self, subject: Subject, reason: str, *, own_fault: bool) -> None:
         """Try later what something else may be to blame for; give up in the end."""
         of = subject.target.digest
-        if own_fault or self._hold(of) >= _MAX_TRIES:
+        if own_fault or self._hold(of, tries=1).tries >= _MAX_TRIES:
             self._refuse(subject, reason)
         else:
             self._telemetry.problem(
                 UpdateError("").code, f"{subject.target.release}: {reason}"
             )
 
-    def _no_room(self, subject: Subject, reason: str) -> None:
-        """Say once that the disk is full, and try again later."""
-        of = subject.target.digest
-        if self._hold(of) == 1:
-            self._slots.refuse(
-                of, subject.target.release, rollout=subject.rollout, reason=reason, bad=False
-            )
-        else:
-            self._telemetry.problem(StorageError("").code, reason)
+    def _no_room(self, of: str, reason: str) -> None:
+        """Say that the disk is full, which is no verdict on the bundle; try again later."""
+        self._hold(of, tries=0)
+        self._telemetry.problem(StorageError("").code, reason)
 
     def _refuse(self, subject: Subject, reason: str) -> None:
         """Give a bundle up for good."""
@@ -310,20 +330,21 @@ class Update:
             target.digest, target.release, rollout=subject.rollout, reason=reason, bad=True
         )
         self._holds.pop(target.digest, None)
-        self._forget_archive()
+        self._forget_archive(target.digest)
 
-    def _forget_archive(self) -> None:
-        of, _ = self._archive
-        self._archive = ("", "")
-        if of:
-            durable.remove(self._errands.home.download(of))
+    def _forget_archive(self, of: str) -> None:
+        if self._archive[0] == of:
+            self._archive = ("", "")
+        durable.remove(self._errands.home.download(of))
 
-    def _hold(self, of: str) -> int:
-        """Leave a bundle alone for a while; return how often that happened in a row."""
-        times = self._holds[of].times + 1 if of in self._holds else 1
-        pause = min(self._errands.config.check_in_s * 2.0**times, _MAX_HOLD_S)
-        self._holds[of] = Hold(self._errands.clock.monotonic_s() + pause, times)
-        return times
+    def _hold(self, of: str, *, tries: int) -> Hold:
+        """Leave a bundle alone for a while, the longer the more often that happens."""
+        last = self._holds.get(of, Hold(0.0, 0, 0))
+        # A disk may stay full for longer than a float can count in powers of two.
+        pause = self._errands.config.check_in_s * 2.0 ** min(last.times + 1, 32)
+        until_s = self._errands.clock.monotonic_s() + min(pause, _MAX_HOLD_S)
+        self._holds[of] = Hold(until_s, last.times + 1, last.tries + tries)
+        return self._holds[of]
 
     def _held(self, of: str) -> bool:
         hold = self._holds.get(of)
@@ -335,12 +356,19 @@ class Update:
         return self._subject
 
     def _collect(self, service: Service) -> None:
-        """Remove the slots nothing needs any more."""
-        if self.doing:
+        """Remove the slots nothing needs any more.
+
+        Before anything was trusted nobody knows what is needed; while no slot is
+        known to be good, only what is known to be bad is of no use.
+        """
+        if self.doing or not self._trusted:
             return
         keep = {worker.digest for worker in service.workers}
         if self.wanted is not None and self.wanted.digest not in self._slots.pointer.bad:
             keep.add(self.wanted.digest)
+        pointer = self._slots.pointer
+        if not (pointer.active or pointer.previous or pointer.golden):
+            keep |= {*self._slots.installed} - {*pointer.bad}
         for gone in self._slots.collect(keep):
             self._passed.discard(gone)
 
