@@ -178,9 +178,10 @@ class Archive:
             start = self._at(0, _HEAD.size)
             self.header = read_header(self._at(0, header_length(start)))
             self._check_length()
-        except BundleError:
+        except BundleError as error:
             os.close(self._descriptor)
-            raise
+            hint = error.hint or "Was it copied or downloaded to its end?"
+            raise BundleError(f"{path.name}: {error}", hint=hint) from error
 
     def _check_length(self) -> None:
         found, length = os.fstat(self._descriptor).st_size, self.header.archive_bytes

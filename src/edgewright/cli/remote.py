@@ -97,8 +97,9 @@ def _token(path: Path) -> str:
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(
-            f"cannot read a token from {path}: {error}",
+            f"cannot read a token from {path}: {why}",
             hint="A control plane writes one to tokens/operate.token when it first starts.",
         ) from error
 

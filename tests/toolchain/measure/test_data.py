@@ -106,9 +106,9 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("data", "match"),
     [
-        (b"", "not a file of plain arrays"),
+        (b"", "not an npz file"),
         (b"PK\x03\x04 broken", "not a file of plain arrays"),
-        (b"label,pixel\n1,2\n", "not a file of plain arrays"),
+        (b"label,pixel\n1,2\n", "not an npz file"),
     ],
     ids=["empty", "broken", "text"],
 )

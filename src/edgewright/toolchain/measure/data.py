@@ -102,6 +102,11 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path.name}: {error.strerror}") from error
+    if not data.startswith((b"PK", b"\x93NUMPY")):
+        raise DataError(
+            f"{path.name} is not an npz file: it begins with {data[:8]!r}",
+            hint="Write it with numpy.savez.",
+        )
     try:
         archive = np.load(BytesIO(data), allow_pickle=False)
         if isinstance(archive, np.ndarray):
