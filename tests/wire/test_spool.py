@@ -370,3 +370,19 @@ def test_a_kill_loses_nothing_that_was_promised(tmp_path):
         assert ledger.balanced
         assert ledger.offered >= promised
         assert [event.seq for event in batch.events] == list(range(batch.low, batch.high + 1))
+
+
+def test_a_loss_that_grew_while_it_was_told_goes_on_from_the_mark(tmp_path):
+    """What is lost after a batch was taken is told in the next one, and only that."""
+    spool = Spool(tmp_path / "spool.db", limit_bytes=MIN_LIMIT_BYTES)
+    too_large = {"text": "x" * 100_000}  # for so small a share: lost at once
+    spool.append(SUMMARY, too_large)
+    taken = spool.peek(10)
+    spool.append(SUMMARY, too_large)
+    spool.acknowledge(Ack(queue_id=taken.queue_id, high=taken.high))
+
+    after = spool.peek(10)
+    spool.close()
+
+    assert (taken.high, taken.lost) == (1, ((1, 1),))
+    assert (after.low, after.high, after.lost) == (2, 2, ((2, 2),))

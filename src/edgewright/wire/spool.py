@@ -28,6 +28,8 @@ from edgewright.wire.telemetry import FEEDBACK, PROBLEM, SUMMARY, Ack, Batch, Ev
 DEFAULT_LIMIT_BYTES = 8 << 20
 MIN_LIMIT_BYTES = 256 << 10
 
+# An acknowledgement also touches its tables' own pages.
+_SPARE_PAGES = 4
 _PAGE_BYTES = 4096
 _BLOCK_BYTES = 256 << 10
 # What is dropped first when the share is full; feedback steers rollouts, so it is last.
@@ -77,7 +79,7 @@ class Spool:
         # The log holds at most its checkpoint threshold, one commit of ours, and what
         # else that touches; so a commit is kept to the size of the threshold.
         self._wal_pages = min(256, limit_bytes // 8 // _PAGE_BYTES)
-        self._limit_pages = limit_bytes // _PAGE_BYTES - 3 * self._wal_pages
+        self._limit_pages = limit_bytes // _PAGE_BYTES - 3 * self._wal_pages - _SPARE_PAGES
         self._in_flight = 0
         self.damage = _damage(path)
         if self.damage:
