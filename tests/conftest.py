@@ -9,6 +9,7 @@ skipped, and the order is random (``-p randomly -p "randomly_seed=N"`` repeats o
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -33,7 +34,13 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Choose how many examples hypothesis draws, and whether the same ones each time."""
+    """Choose how many examples hypothesis draws, and let every test start alike.
+
+    A run that a script started in the background inherits an ignored Ctrl-C, and hands
+    it on to every process it starts; here it means what it means on a terminal.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--scale") == FULL:
         settings.load_profile("soak")
     else:
