@@ -116,3 +116,20 @@ def test_a_platform_without_a_word_is_refused():
     """Also where a probe would make it up."""
     with pytest.raises(ValueError, match="unknown platform 'toaster'"):
         DeviceProfile("x", "toaster")
+
+
+@pytest.mark.parametrize(
+    ("isa", "overflow"),
+    [
+        (("sse4.2",), True),
+        (("avx", "avx2", "fma", "sse4.2"), True),
+        (("avx2", "vnni"), False),
+        (("avx2", "avx512", "amx-int8"), False),
+        (("neon", "dotprod"), False),
+        (("neon",), False),
+        ((), False),
+    ],
+)
+def test_pairs_overflow_on_x86_without_vnni(isa, overflow):
+    """255 * 127 * 2 is beyond int16, and only those kernels add in 16 bits."""
+    assert replace(ANY, isa=isa).pairs_overflow is overflow

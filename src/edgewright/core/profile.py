@@ -83,6 +83,16 @@ class DeviceProfile:
         return "high"
 
     @property
+    def pairs_overflow(self) -> bool:
+        """Whether 8-bit kernels add two products in 16 bits, where full weights overflow.
+
+        255 * 127 * 2 is beyond int16: x86 without VNNI or AMX (``vpmaddubsw``). Other
+        processors widen first. Unknown instruction sets are not suspected.
+        """
+        isa = set(self.isa)
+        return bool(isa & {"sse4.2", "avx", "avx2"}) and not isa & {"vnni", "amx-int8"}
+
+    @property
     def fingerprint(self) -> str:
         """A short name for machines alike in what decides speed: ``linux-3fa94c1b``."""
         facts = (self.title, self.platform, *sorted(self.isa), self.cores, self.memory_bytes)

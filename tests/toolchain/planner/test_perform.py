@@ -11,7 +11,7 @@ from edgewright.toolchain.planner.values import CandidatePlan, Plan, Step
 
 IMAGES, _ = samples(40)
 FUSE = Step("fuse", {"level": "portable"}, "because")
-CHANNEL = Step("quantize", {"granularity": "channel"}, "because")
+CHANNEL = Step("quantize", {"granularity": "channel", "bits": "7"}, "because")
 
 
 def _plan(**candidates):

@@ -46,6 +46,26 @@ def test_every_step_exists_and_says_why():
             assert step.reason
 
 
+@pytest.mark.parametrize(
+    ("isa", "bits"),
+    [
+        (("avx2", "fma"), "7"),
+        (("avx2", "avx512"), "7"),
+        (("avx2", "avx512", "vnni"), "8"),
+        (("avx2", "amx-int8"), "8"),
+        (("neon",), "8"),
+        ((), "8"),
+    ],
+)
+def test_weights_are_narrow_where_full_ones_overflow(isa, bits):
+    """x86 without VNNI gets 7-bit weights, with the reason; nobody else does."""
+    plan = make_plan(RECIPE, replace(PI, isa=isa))
+
+    steps = [s for c in plan.candidates for s in c.steps if s.technique == "quantize"]
+    assert [step.settings["bits"] for step in steps] == [bits, bits]
+    assert all(("overflow" in step.reason) is (bits == "7") for step in steps)
+
+
 def test_the_baseline_is_what_was_given():
     """Nothing is done to it but writing it for the engine."""
     plan = make_plan(RECIPE, PI)

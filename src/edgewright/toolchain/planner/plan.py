@@ -10,16 +10,14 @@ BASELINE = "float"
 _FUSE = Step(
     "fuse", {"level": "portable"}, "fewer nodes are fewer bytes and fewer calls, for nothing"
 )
-_PER_TENSOR = Step(
-    "quantize",
-    {"granularity": "tensor"},
-    "a quarter of the weight bytes and 8-bit arithmetic; one scale a tensor is the smallest",
-)
-_PER_CHANNEL = Step(
-    "quantize",
-    {"granularity": "channel"},
-    "a quarter of the weight bytes and 8-bit arithmetic; one scale a channel keeps more of "
-    "the answers",
+_QUARTER = "a quarter of the weight bytes and 8-bit arithmetic"
+_SCALES = {
+    "tensor": "one scale a tensor is the smallest",
+    "channel": "one scale a channel keeps more of the answers",
+}
+_NARROW = (
+    "weights within 7 bits, because this processor adds two 8-bit products in 16 bits, "
+    "where full weights overflow"
 )
 
 
@@ -40,8 +38,8 @@ def make_plan(recipe: Recipe, device: DeviceProfile) -> Plan:
         left_out["quantize"] = "the recipe asks for no quantization"
     else:
         candidates += [
-            CandidatePlan("int8-per-tensor", (_FUSE, _PER_TENSOR), choosable=True),
-            CandidatePlan("int8-per-channel", (_FUSE, _PER_CHANNEL), choosable=True),
+            CandidatePlan(f"int8-per-{scale}", (_FUSE, _int8(scale, device)), choosable=True)
+            for scale in _SCALES
         ]
     return Plan(
         format=FORMAT,
@@ -51,6 +49,14 @@ def make_plan(recipe: Recipe, device: DeviceProfile) -> Plan:
         candidates=tuple(candidates),
         left_out=left_out,
     )
+
+
+def _int8(scale: str, device: DeviceProfile) -> Step:
+    reason = f"{_QUARTER}; {_SCALES[scale]}"
+    bits = "8"
+    if device.pairs_overflow:
+        reason, bits = f"{reason}; {_NARROW}", "7"
+    return Step("quantize", {"granularity": scale, "bits": bits}, reason)
 
 
 def _target(recipe: Recipe, device: DeviceProfile) -> str:

@@ -4,8 +4,9 @@ Static, in the QDQ form that every engine of ours reads: unsigned activations an
 signed weights, because signed activations cost ONNX Runtime 1.8 to 10 times the
 latency on x86; symmetric weights; ranges are the smallest and largest value seen on
 real samples. One scale per output channel keeps more of the answer, one per tensor
-is smaller. Where nothing could be quantized it raises: asked for int8, float is never
-the answer.
+is smaller. Weights of 7 bits are for x86 without VNNI, whose kernels add two products
+of 8 bits in 16: a full weight overflows there, one of half the range cannot. Where
+nothing could be quantized it raises: asked for int8, float is never the answer.
 
 Source: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018; carried out by onnxruntime.quantization.
@@ -23,27 +24,33 @@ from edgewright.toolchain.techniques import Applied, settle
 from edgewright.toolchain.techniques.quantize.static import quantize_static
 
 _SHARE = 1000  # permille
+_BITS = (8, 7)
 
 
-def quantize(graph: Graph, samples: npt.NDArray[Any], *, per_channel: bool = True) -> Applied:
+def quantize(
+    graph: Graph, samples: npt.NDArray[Any], *, per_channel: bool = True, bits: int = 8
+) -> Applied:
     """Return ``graph`` with int8 weights and 8-bit activations.
 
     Args:
         graph: A float graph with one input.
         samples: Real inputs to take the ranges from, first dimension the sample.
         per_channel: One scale per output channel instead of one per tensor.
+        bits: Of a weight, 8 or 7; either takes a byte.
 
     Raises:
         QuantizeError: There is nothing to quantize, it is quantized already, or the
             quantizer refuses the graph.
         DataError: No samples, or samples that do not fit the input.
     """
+    if bits not in _BITS:
+        raise ValueError(f"bits must be 7 or 8, got {bits}")
     _check_samples(graph, samples)
     if graph.operators["DequantizeLinear"]:
         raise QuantizeError(
             "the graph is quantized already", hint="Give the float model it was made from."
         )
-    result = quantize_static(graph, samples, per_channel=per_channel)
+    result = quantize_static(graph, samples, per_channel=per_channel, bits=bits)
     stored = sum(
         len(tensor.raw_data)
         for tensor in result.proto.graph.initializer
@@ -57,8 +64,9 @@ def quantize(graph: Graph, samples: npt.NDArray[Any], *, per_channel: bool = Tru
         )
     how = "channel" if per_channel else "tensor"
     share = stored * _SHARE // max(result.weight_bytes, 1) / 10
+    kind = "int8" if bits == 8 else "int8 within 7 bits"
     note = (
-        f"{stored} bytes of weights are int8 with one scale per {how} ({share} % of all), "
+        f"{stored} bytes of weights are {kind} with one scale per {how} ({share} % of all), "
         f"ranges from {len(samples)} samples"
     )
     return Applied(result, changed=True, notes=(note,))
@@ -77,7 +85,8 @@ class _Quantize:
         settled = settle("quantize", settings)
         if samples is None:
             raise _no_samples()
-        return quantize(graph, samples, per_channel=settled["granularity"] == "channel")
+        channel = settled["granularity"] == "channel"
+        return quantize(graph, samples, per_channel=channel, bits=int(settled["bits"]))
 
 
 def _check_samples(graph: Graph, samples: npt.NDArray[Any]) -> None:

@@ -30,7 +30,9 @@ _OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 _OPTIONS = {"QuantizeBias": False}
 
 
-def quantize_static(graph: Graph, samples: npt.NDArray[Any], *, per_channel: bool) -> Graph:
+def quantize_static(
+    graph: Graph, samples: npt.NDArray[Any], *, per_channel: bool, bits: int = 8
+) -> Graph:
     """Return ``graph`` in QDQ form; it may hold no quantized weight at all.
 
     Raises:
@@ -46,6 +48,7 @@ def quantize_static(graph: Graph, samples: npt.NDArray[Any], *, per_channel: boo
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_OPERATORS,
             per_channel=per_channel,
+            reduce_range=bits == 7,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
