@@ -215,6 +215,30 @@ CASES = {
         OPEN,
         "100 ms, at most 900 ms is asked (estimated)",
     ),
+    "a measured p99 without a bound": (
+        Contract(p99_us=20_000),
+        [_figure("p99_us", 100)],
+        [GOOD],
+        "p99_us",
+        OPEN,
+        "100 us, at most 20.00 ms is asked (no 95 % bound)",
+    ),
+    "a memory without a bound": (
+        Contract(peak_memory_bytes=100),
+        [_figure("peak_memory_bytes", 101)],
+        [GOOD],
+        "peak_memory_bytes",
+        OPEN,
+        "no 95 % bound",
+    ),
+    "a lower bound alone may still fail": (
+        Contract(p99_us=20_000),
+        [_figure("p99_us", 25_000, low=20_001)],
+        [GOOD],
+        "p99_us",
+        FAIL,
+        "25.00 ms",
+    ),
     "nor does a bad one": (
         Contract(first_answer_ms=900),
         [_figure("first_answer_ms", 9000, method="simulated")],
@@ -241,7 +265,8 @@ def test_verdicts_worked_by_hand(case):
 @pytest.mark.parametrize(("value", "outcome"), [(100, PASS), (2000, FAIL)])
 def test_estimates_decide_when_they_are_accepted(value, outcome):
     """Only then, both ways."""
-    contract, figure = Contract(p99_us=900), _figure("p99_us", value, method="estimated")
+    contract = Contract(p99_us=900)
+    figure = _figure("p99_us", value, value - 10, value + 10, method="estimated")
 
     assert judge(contract, [figure], [GOOD]).outcome is OPEN
     assert judge(contract, [figure], [GOOD], accept_estimates=True).outcome is outcome
@@ -352,6 +377,31 @@ def test_every_finding_that_does_not_pass_says_what_to_do(case):
     assert all(f.reason for f in verdict.findings)
     assert all(bool(f.remedy) == (f.outcome is not PASS) for f in verdict.findings)
     assert {f.limit for f in verdict.missed} == {f.limit for f in verdict.findings if f.remedy}
+
+
+@given(
+    st.sampled_from(QUANTITIES),
+    st.sampled_from(METHODS),
+    st.integers(1, 1000),
+    st.integers(1, 1000),
+)
+def test_a_sampled_figure_without_bounds_never_decides(name, method, value, limit):
+    """Only a size that was parsed and what was declared may be taken at their word."""
+    exact = method == "declared" or (
+        method == "parsed" and name in {"file_bytes", "transport_bytes", "storage_bytes"}
+    )
+
+    verdict = judge(
+        Contract(**{name: limit}),
+        [_figure(name, value, method=method)],
+        [GOOD],
+        accept_estimates=True,
+    )
+
+    found = verdict.findings[0]
+    assert found.limit == name
+    assert (found.outcome is OPEN) == (not exact)
+    assert bool(found.remedy) == (found.outcome is not PASS)
 
 
 _ORDER = {FAIL: 0, OPEN: 1, PASS: 2}

@@ -3,7 +3,8 @@
 A contract says what must hold on the device. A verdict is decided by evidence
 alone: **pass** when the one-sided 95 % bound of every figure is within its
 limit, **fail** when a bound is surely beyond it (jointly over classes, Holm),
-**inconclusive** otherwise, with what is still needed. The class of a limit is
+**inconclusive** otherwise, with what is still needed. A figure that was sampled
+and has no bound never decides. The class of a limit is
 its name: ``*_bytes``, ``*_us``, ``*_mw`` and ``*_ms`` may not be exceeded, ``*_hz``
 must be reached.
 """
@@ -200,15 +201,18 @@ def _quantity(
     worst = figure.lower if at_least else figure.upper
     best = figure.upper if at_least else figure.lower
     sign = "at least" if at_least else "at most"
-    reason = f"{_show(name, figure.value)}{_bound(name, figure, worst)}, {sign} "
+    reason = f"{_show(name, figure.value)}{_bound(name, figure.value, worst)}, {sign} "
     reason += f"{_show(name, limit)} is asked"
     if not figure.firm and not accept_estimates:
         remedy = "Measure it on the device, or pass --accept-estimates."
         return Finding(name, Outcome.INCONCLUSIVE, f"{reason} ({figure.method})", remedy)
-    if (worst >= limit) if at_least else (worst <= limit):
+    if worst is not None and ((worst >= limit) if at_least else (worst <= limit)):
         return Finding(name, Outcome.PASS, reason)
-    if (best < limit) if at_least else (best > limit):
+    if best is not None and ((best < limit) if at_least else (best > limit)):
         return Finding(name, Outcome.FAIL, reason, "Compress further, or relax this limit.")
+    if worst is None:
+        remedy = "Measure it with its 95 % bounds."
+        return Finding(name, Outcome.INCONCLUSIVE, f"{reason} (no 95 % bound)", remedy)
     return Finding(name, Outcome.INCONCLUSIVE, reason, "Measure again with more samples.")
 
 
@@ -274,8 +278,8 @@ def _points(share: float) -> str:
     return f"{share * 100:.2f}"
 
 
-def _bound(name: str, figure: Evidence, worst: int) -> str:
-    return "" if worst == figure.value else f" (95 % bound {_show(name, worst)})"
+def _bound(name: str, value: int, worst: int | None) -> str:
+    return "" if worst in {None, value} else f" (95 % bound {_show(name, worst)})"
 
 
 def _show(name: str, value: int) -> str:

@@ -245,6 +245,30 @@ def test_the_nearest_contract_says_nothing_of_what_is_not_known():
     assert found.moved == ()
 
 
+def test_the_nearest_contract_promises_nothing_on_a_figure_without_a_bound():
+    """A p99 that was looked at once cannot be met for certain, wherever the limit goes."""
+    one = known()
+    figures = tuple(replace(e, low=None, high=None) for e in one.evidence)
+    unsure = replace(one, evidence=figures)
+
+    decision = decide([unsure], RULES)
+
+    assert decision.outcome is Outcome.INCONCLUSIVE
+    assert decision.nearest.contract == CONTRACT
+    assert decision.nearest.moved == ()
+
+
+def test_a_ratio_without_a_bound_calls_nothing_slower():
+    """Slower means surely slower."""
+    one = known(ratio=(13000, 13200, 13400))
+    figures = tuple(
+        replace(e, low=None) if e.name == "latency_ratio_bp" else e for e in one.evidence
+    )
+
+    assert slower(one)
+    assert not slower(replace(one, evidence=figures))
+
+
 def test_limits_of_the_bundle_are_left_to_pack():
     """They can only be measured on the bundle."""
     contract = replace(CONTRACT, transport_bytes=1, storage_bytes=1)

@@ -127,7 +127,7 @@ def verdict_on(known: Known, rules: Rules) -> Verdict:
 def slower(known: Known) -> str:
     """Return how much slower than the baseline it is, beyond noise; empty if it is not."""
     ratio = next((e for e in known.evidence if e.name == RATIO), None)
-    if ratio is None or ratio.lower <= SLOWER_BP:
+    if ratio is None or ratio.lower is None or ratio.lower <= SLOWER_BP:
         return ""
     return (
         f"slower than the float baseline: {ratio.value / _BP:.2f} times its median "
@@ -141,7 +141,8 @@ def nearest(
     """Return the contract closest to the one asked that one of the candidates meets.
 
     Close is the sum of the logarithms by which the limits have to move. A limit on what
-    was not measured on the device stays where it is: nothing is known of it.
+    was not measured on the device, or without a bound, stays where it is: nothing sure is
+    known of it.
     """
     contract = rules.contract
     best: tuple[float, int, Nearest] | None = None
@@ -217,7 +218,8 @@ def _needed(limit: str, known: Known, rules: Rules) -> dict[str, int]:
     figure = next((e for e in _valid(known, rules) if e.name == limit), None)
     if figure is None:
         return {}
-    return {limit: max(figure.lower if limit.endswith("_hz") else figure.upper, 1)}
+    bound = figure.lower if limit.endswith("_hz") else figure.upper
+    return {} if bound is None else {limit: max(bound, 1)}
 
 
 def _loss_bp(counts: PairedCounts) -> int:
