@@ -227,23 +227,31 @@ def _overall(contract: Contract, counts: PairedCounts) -> Finding:
         return Finding("accuracy_drop", Outcome.PASS, reason)
     if loss.low > limit:
         return Finding("accuracy_drop", Outcome.FAIL, reason, "Use a gentler technique.")
-    return Finding("accuracy_drop", Outcome.INCONCLUSIVE, reason, _more(counts, limit))
+    needed = stats.samples_needed(counts.lost, counts.gained, counts.n, limit)
+    return Finding("accuracy_drop", Outcome.INCONCLUSIVE, reason, _more(counts, needed))
 
 
 def _retention(contract: Contract, counts: PairedCounts) -> Finding:
+    if contract.min_retention_bp == 0:
+        return Finding("retention", Outcome.PASS, "nothing has to be retained")
     if counts.reference_right == 0:
         reason = "the reference answers nothing rightly, so nothing can be retained"
         return Finding(
             "retention", Outcome.FAIL, reason, "Check the labels and the reference."
         )
-    kept = counts.candidate_right * _BP // counts.reference_right
+    right, lost, gained = counts.reference_right, counts.lost, counts.gained
+    kept = stats.retention(right, lost, gained)
+    asked = contract.min_retention_bp
     reason = (
-        f"{kept / 100:.2f} % of the reference's accuracy kept, "
-        f"at least {contract.min_retention_bp / 100:.2f} % is asked"
+        f"{_points(kept.estimate)} % of the reference's accuracy kept on {counts.n} samples, "
+        f"at least {_points(kept.low)} % (95 %), {asked / 100:.2f} % asked"
     )
-    if kept >= contract.min_retention_bp:
+    if kept.low * _BP >= asked:
         return Finding("retention", Outcome.PASS, reason)
-    return Finding("retention", Outcome.FAIL, reason, "Use a gentler technique.")
+    if kept.high * _BP < asked:
+        return Finding("retention", Outcome.FAIL, reason, "Use a gentler technique.")
+    needed = stats.retention_samples_needed(right, lost, gained, counts.n, asked / _BP)
+    return Finding("retention", Outcome.INCONCLUSIVE, reason, _more(counts, needed))
 
 
 def _worst_class(contract: Contract, classes: list[PairedCounts]) -> Finding:
@@ -263,11 +271,11 @@ def _worst_class(contract: Contract, classes: list[PairedCounts]) -> Finding:
     if failed:
         reason += f"; surely over it: {', '.join(failed)}"
         return Finding("worst_class_drop", Outcome.FAIL, reason, "Use a gentler technique.")
-    return Finding("worst_class_drop", Outcome.INCONCLUSIVE, reason, _more(counts, limit))
-
-
-def _more(counts: PairedCounts, limit: float) -> str:
     needed = stats.samples_needed(counts.lost, counts.gained, counts.n, limit)
+    return Finding("worst_class_drop", Outcome.INCONCLUSIVE, reason, _more(counts, needed))
+
+
+def _more(counts: PairedCounts, needed: int | None) -> str:
     where = "" if counts.label == "overall" else f" of class {counts.label!r}"
     if needed is None:
         return f"More samples{where} at these rates would not bring it within the limit."

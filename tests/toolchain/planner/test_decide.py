@@ -125,11 +125,12 @@ def test_every_candidate_has_a_reason(given_):
     assert all(decision.reasons.values())
 
 
-@given(given_=candidates())
+@given(given_=candidates(), retention=st.sampled_from([9500, 9990, 10_000]))
 @FEW
-def test_the_nearest_contract_really_is_met(given_):
+def test_the_nearest_contract_really_is_met(given_, retention):
     """Judged again under it, its candidate passes: nothing is promised in vain."""
-    decision = decide(given_, RULES)
+    contract = replace(CONTRACT, min_retention_bp=retention)
+    decision = decide(given_, replace(RULES, contract=contract))
 
     if decision.nearest is not None:
         one = next(c for c in given_ if c.name == decision.nearest.candidate)

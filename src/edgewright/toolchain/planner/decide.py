@@ -6,7 +6,7 @@ the float baseline beyond noise; among those the smallest wins, then the fastest
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, log
+from math import ceil, floor, log
 
 from edgewright.core import stats
 from edgewright.core.contract import Contract, Finding, Outcome, Verdict, judge
@@ -213,13 +213,19 @@ def _needed(limit: str, known: Known, rules: Rules) -> dict[str, int]:
     if limit == "worst_class_drop":
         return {"worst_class_drop_bp": max(map(_loss_bp, classes))}
     if limit == "retention":
-        kept = overall.candidate_right * _BP // max(overall.reference_right, 1)
-        return {"min_retention_bp": min(kept, rules.contract.min_retention_bp)}
+        return {"min_retention_bp": min(_kept_bp(overall), rules.contract.min_retention_bp)}
     figure = next((e for e in _valid(known, rules) if e.name == limit), None)
     if figure is None:
         return {}
     bound = figure.lower if limit.endswith("_hz") else figure.upper
     return {} if bound is None else {limit: max(bound, 1)}
+
+
+def _kept_bp(counts: PairedCounts) -> int:
+    if counts.reference_right == 0:
+        return 0
+    kept = stats.retention(counts.reference_right, counts.lost, counts.gained)
+    return floor(kept.low * _BP)
 
 
 def _loss_bp(counts: PairedCounts) -> int:
