@@ -1,11 +1,20 @@
 """Telemetry: what stays wrong is told once an hour, and a batch says whether it held all."""
 
+import sys
+from dataclasses import replace
+
 import pytest
 from tests.sim.clock import ManualClock
+from tests.sim.database import Refusing
 
 from edgewright.agent import DeviceConfig, Home
+from edgewright.agent.child import Child
+from edgewright.agent.health import Doors, Service, Worker
 from edgewright.agent.telemetry import Telemetry
-from edgewright.wire.checkin import ErrorBody
+from edgewright.core.errors import StorageError
+from edgewright.wire.checkin import ErrorBody, Serving
+from edgewright.wire.local import WorkerStats
+from edgewright.wire.telemetry import SUMMARY
 
 CONFIG = DeviceConfig(
     server="http://127.0.0.1:1",
@@ -102,3 +111,58 @@ def test_problems_are_kept_for_people_too(telemetry):
         telemetry.problem("trust_error", f"{number}")
 
     assert [one["message"] for one in telemetry.problems] == [str(n) for n in range(5, 15)]
+
+
+def _ended(number, clock):
+    """Return a worker that has ended after ``number`` answers, with a long summary."""
+    worker = Worker("sha256:00", Child([sys.executable, "-c", ""]), clock=clock, hang_s=5.0)
+    worker.ready = Serving(digest="sha256:00", release=f"digits@{number}", variant="v")
+    worker.stats = WorkerStats(
+        answered=number,
+        failed=0,
+        late=0,
+        refused=0,
+        latency={str(bucket): 1 for bucket in range(2_000)},
+        p50_us=1,
+        p95_us=2,
+        p99_us=3,
+        resident_bytes=99,
+    )
+    worker.close()
+    return worker
+
+
+@pytest.mark.parametrize("at", range(1, 5))
+def test_answers_are_told_once_whichever_commit_fails(tmp_path, clock, at):
+    """Three workers, a commit each: what was refused is told the next time, the rest not."""
+    home = Home(tmp_path)
+    telemetry = Telemetry(home, replace(CONFIG, spool_bytes=256 << 10), clock)
+    doors = Doors(home, 0)
+    workers = [_ended(number, clock) for number in (1, 2, 3)]
+    service = Service(
+        home,
+        CONFIG,
+        clock,
+        doors,
+        lambda _: True,
+        lambda *_: None,
+        current=workers[0],
+        finished=workers[1:],
+    )
+    telemetry.spool._database = Refusing(telemetry.spool._database, [at, at + 1])
+
+    refused = 0
+    for _ in range(3):
+        try:
+            telemetry.summarise(service, now=True)
+        except StorageError:
+            refused += 1
+            clock.advance(10)
+
+    events = telemetry.spool.peek(100, limit_bytes=1 << 30).events
+    assert refused == (at <= 3)
+    assert {event.kind for event in events} == {SUMMARY}
+    assert sorted(event.body["answered"] for event in events) == [1, 2, 3]
+    assert service.finished == []
+    telemetry.close()
+    doors.close()

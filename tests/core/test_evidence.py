@@ -12,16 +12,40 @@ def _figure(**changes):
     return Evidence(**{**values, **changes})
 
 
-def test_an_exact_figure_is_its_own_bound():
-    """No interval means none is needed."""
-    figure = _figure(method="parsed")
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("file_bytes", "parsed"), ("transport_bytes", "parsed"), ("p99_us", "declared")],
+)
+def test_an_exact_figure_is_its_own_bound(name, method):
+    """A size that was read off a file and what was declared need no interval."""
+    figure = _figure(name=name, method=method)
 
+    assert figure.exact
     assert (figure.lower, figure.upper) == (100, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("p99_us", "measured on device"),
+        ("file_bytes", "measured on host"),
+        ("first_answer_ms", "simulated"),
+        ("rate_hz", "estimated"),
+        ("power_mw", "parsed"),
+        ("peak_memory_bytes", "parsed"),
+    ],
+)
+def test_a_sampled_figure_without_an_interval_has_no_bounds(name, method):
+    """Having looked at it says nothing of where it will be the next time."""
+    figure = _figure(name=name, method=method)
+
+    assert not figure.exact
+    assert (figure.lower, figure.upper) == (None, None)
 
 
 def test_bounds_are_kept():
     """One side may be known alone."""
-    assert (_figure(low=90).lower, _figure(low=90).upper) == (90, 100)
+    assert (_figure(low=90).lower, _figure(low=90).upper) == (90, None)
     assert (_figure(high=0, value=0).upper, _figure(high=110).upper) == (0, 110)
 
 

@@ -257,6 +257,176 @@ def test_a_loss_can_be_sure():
     assert isclose(loss.high, 0.06286, abs_tol=1e-5)
 
 
+# --- retention
+
+
+@st.composite
+def kept(draw, most=300):
+    """Draw right, lost, gained that can be."""
+    right = draw(st.integers(1, most))
+    return right, draw(st.integers(0, right)), draw(st.integers(0, most))
+
+
+@pytest.mark.parametrize(
+    ("right", "lost", "low"),
+    [
+        # 0 lost: at the bound, right**low = 0.05, so 59 are the first to show 95 %.
+        (58, 0, 0.05 ** (1 / 58)),
+        (59, 0, 0.05 ** (1 / 59)),
+        (60, 0, 0.05 ** (1 / 60)),
+        # All but one lost: 1 - low**right = 0.95.
+        (2, 1, 1 - sqrt(0.95)),
+        (10, 10, 0.0),
+    ],
+)
+def test_retention_without_gains_is_the_exact_bound(right, lost, low):
+    """Where the score bound is the closer one, Clopper and Pearson's closed forms."""
+    found = stats.retention(right, lost, 0)
+
+    assert isclose(found.low, low, abs_tol=1e-9)
+    assert found.estimate == (right - lost) / right
+
+
+def test_losses_that_gains_make_good_count_little():
+    """897 samples of the example, 5 lost and 4 gained: above 99 %, not 98.8 as 5 lost are."""
+    assert 0.991 < stats.retention(870, 5, 4).low < 0.993
+    assert stats.retention(870, 5, 0).low < 0.988
+
+
+@given(kept(most=120), st.floats(0.3, 0.999))
+def test_the_score_of_a_ratio_is_at_its_likeliest_nuisance(drawn, ratio):
+    """With the nuisance maximised independently, the same number of deviations."""
+    right, lost, gained = drawn
+    both, seen = right - lost, right + gained
+    assume(gained > 0 and lost > 0 and both > 0)
+
+    def likelihood(share):
+        parts = (
+            (both, ratio - (1 + ratio) * share),
+            (lost, 1 - ratio + ratio * share),
+            (gained, share),
+        )
+        return sum(count * log(max(p, 1e-300)) for count, p in parts)
+
+    share = _highest(likelihood, 0.0, ratio / (1 + ratio))
+    deviation = sqrt(seen * ratio * (1 - ratio + (1 + ratio) * share))
+    score = (both + gained - ratio * right) / deviation
+
+    found = stats._ratio_score(right, lost, gained, ratio)
+    assert isclose(found, score, rel_tol=1e-4, abs_tol=1e-4)
+
+
+def _highest(curve, low, high):
+    """Return where a concave curve is highest."""
+    for _ in range(200):
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (left, high) if curve(left) < curve(right) else (low, right)
+    return (low + high) / 2
+
+
+@given(kept(), CONFIDENCES)
+@example((1, 1, 0), 0.95)
+@example((1, 0, 1), 0.95)
+@example((1, 1, 1), 0.95)
+def test_the_bounds_on_retention_enclose_it(drawn, confidence):
+    """0 <= low <= estimate <= high, and the two models turned round turn them round."""
+    right, lost, gained = drawn
+    left = right - lost + gained
+
+    found = stats.retention(right, lost, gained, confidence=confidence)
+
+    assert found.estimate == left / right
+    assert 0 <= found.low <= found.estimate + 1e-9
+    assert found.estimate - 1e-9 <= found.high
+    if left:
+        turned = stats.retention(left, gained, lost, confidence=confidence)
+        assert found.high == 1 / turned.low
+
+
+@given(kept())
+def test_one_more_lost_never_helps_retention(drawn):
+    """Both bounds fall with a sample lost and rise with one gained."""
+    right, lost, gained = drawn
+    assume(lost + 1 < right)
+
+    now = stats.retention(right, lost, gained)
+    worse = stats.retention(right, lost + 1, gained)
+    better = stats.retention(right, lost, gained + 1)
+
+    assert worse.low - 1e-9 <= now.low <= better.low + 1e-9
+    assert worse.high - 1e-9 <= now.high <= better.high + 1e-9
+
+
+@given(kept(), CONFIDENCES, CONFIDENCES)
+def test_more_confidence_is_a_wider_interval_of_retention(drawn, one, other):
+    """The bounds move outwards with the confidence asked."""
+    less, more = sorted((one, other))
+
+    narrow = stats.retention(*drawn, confidence=less)
+    wide = stats.retention(*drawn, confidence=more)
+
+    assert wide.low <= narrow.low + 1e-9
+    assert narrow.high <= wide.high + 1e-9
+
+
+@pytest.mark.parametrize("seen", [5, 10, 20, 30, 45])
+def test_the_bounds_on_retention_cover_the_truth(seen):
+    """Enumerating every outcome: false passes and false fails are at most 5 % each.
+
+    At a floor equal to the truth, where both are likeliest. ``seen`` samples at least one
+    of the models answers rightly; where that is never the reference, the verdict is a fail.
+    """
+    bounds = {}
+    for lost in range(seen + 1):
+        for gained in range(seen + 1 - lost):
+            bounds[lost, gained] = stats.Interval(0.0, 0.0, 0.0)
+            if gained < seen:
+                bounds[lost, gained] = stats.retention(seen - gained, lost, gained)
+    rates = [0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4]
+
+    for lost_rate in rates:
+        for gained_rate in rates:
+            truth = (1 - lost_rate) / (1 - gained_rate)
+            passes = fails = 0.0
+            for (lost, gained), found in bounds.items():
+                share = _trinomial(lost, gained, seen, lost_rate, gained_rate)
+                passes += share * (found.low > truth + 1e-9)
+                fails += share * (found.high < truth - 1e-9)
+            assert max(passes, fails) <= 0.05, (lost_rate, gained_rate)
+
+
+@settings(max_examples=40)
+@given(kept(most=100), st.integers(0, 50), st.floats(0.3, 0.98))
+def test_the_samples_needed_for_retention_are_enough(drawn, neither, floor):
+    """At that count, the rates rounded against us, it is surely retained; None if never."""
+    right, lost, gained = drawn
+    n = right + gained + neither
+    gap = (right - lost + gained) / right - floor
+    assume(gap <= 0 or gap > 0.02)
+
+    needed = stats.retention_samples_needed(right, lost, gained, n, floor)
+
+    if gap <= 0:
+        assert needed is None
+        return
+    scale = needed / n
+    gone = -int(-lost * scale // 1)
+    held = max(int(right * scale), gone, 1)
+    assert stats.retention(held, gone, int(gained * scale)).low >= floor
+
+
+def test_samples_needed_of_a_perfect_run_for_retention():
+    """0 lost of 30, 95 % asked: low**n reaches it first at 59."""
+    assert stats.retention_samples_needed(30, 0, 0, 30, 0.95) == 59
+
+
+def test_impossible_retention_is_the_callers_mistake():
+    """Nothing right, or more lost than were right."""
+    for right, lost in ((0, 0), (3, 4), (3, -1)):
+        with pytest.raises(ValueError, match="need 0 <= hits <= n"):
+            stats.retention(right, lost, 0)
+
+
 # --- p-values, Holm, samples needed
 
 

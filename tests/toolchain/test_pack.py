@@ -14,7 +14,7 @@ from tests.sim.models import quarters, samples, write_data, write_model
 from edgewright import runtime
 from edgewright.bundle.archive import Archive
 from edgewright.bundle.manifest import CLOSE, TOP1
-from edgewright.core import digest
+from edgewright.core import digest, stats
 from edgewright.core.errors import (
     BundleError,
     ContractError,
@@ -74,6 +74,11 @@ def test_what_the_manifest_says(made, tmp_path):
     assert figures["transport_bytes"].value == packed.path.stat().st_size
     assert figures["storage_bytes"].value == packed.storage_bytes
     assert figures["accuracy_drop_bp"].n == 400
+    counts = next(c for c in report.candidates if c.name == report.chosen).counts[0]
+    loss = stats.paired_loss(counts.lost, counts.gained, counts.n)
+    assert figures["accuracy_drop_bp"].low <= loss.low * 10_000
+    assert figures["accuracy_drop_bp"].high >= loss.high * 10_000
+    assert all(e.lower <= e.value <= e.upper for e in variant.evidence)
     assert variant.precision == "int8"
 
 

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.sim.database import Refusing
 
 from edgewright.core.errors import StorageError
 from edgewright.wire.spool import MIN_LIMIT_BYTES, Spool
@@ -61,11 +62,11 @@ class Queue(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 40))
     def append_many(self, count):
-        """Add several events in one commit."""
+        """Add several events in as many commits as they need."""
         bodies = [
             (SUMMARY, {"n": len(self.offered) + i, "pad": "x" * 3_000}) for i in range(count)
         ]
-        self.spool.append_all(bodies)
+        assert self.spool.append_all(bodies) == count
         self.offered += [(SUMMARY, len(self.offered) + i) for i in range(count)]
 
     @rule(limit=st.integers(1, 50), lose_ack=st.booleans())
@@ -329,6 +330,44 @@ def test_a_closed_queue_refuses(tmp_path):
         spool.append(SUMMARY, {})
 
 
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_refused_commit_leaves_what_was_taken_and_what_was_not(tmp_path, at):
+    """Whichever commit fails: offering again what was not taken adds every event once."""
+    spool = Spool(tmp_path / "spool.db", limit_bytes=4 * MIN_LIMIT_BYTES)
+    spool._database = disk = Refusing(spool._database, [at])
+    bodies = [(SUMMARY, {"n": n, "pad": "s" * 50_000}) for n in range(8)]
+
+    left, refusals = bodies, 0
+    while left:
+        try:
+            taken = spool.append_all(left)
+        except StorageError:
+            taken = 0
+        refusals += taken < len(left)
+        left = left[taken:]
+        assert spool.last == len(bodies) - len(left)
+        assert spool.ledger().balanced
+
+    events = spool.peek(100, limit_bytes=1 << 30).events
+    assert disk.commits == 4 + refusals
+    assert refusals == (at <= 4)
+    assert [(event.seq, event.body["n"]) for event in events] == [
+        (n + 1, n) for n in range(len(bodies))
+    ]
+    spool.close()
+
+
+def test_a_refused_single_event_was_not_taken(spool):
+    """It is an error, and the number goes to the next one."""
+    spool._database = Refusing(spool._database, [1])
+
+    with pytest.raises(StorageError, match="disk I/O error"):
+        spool.append(FEEDBACK, {"n": 1})
+
+    assert spool.append(FEEDBACK, {"n": 2}) == 1
+    assert spool.ledger().offered == 1
+
+
 @pytest.mark.slow
 def test_a_kill_loses_nothing_that_was_promised(tmp_path):
     """After SIGKILL at any moment every number that was printed is in the queue, once."""
@@ -340,7 +379,8 @@ def test_a_kill_loses_nothing_that_was_promised(tmp_path):
         from edgewright.wire.telemetry import Ack
         spool = Spool(Path(sys.argv[1]))
         while True:
-            seq = spool.append_all([("summary", {"n": n}) for n in range(3)])
+            spool.append_all([("summary", {"n": n}) for n in range(3)])
+            seq = spool.last
             sys.stdout.write(f"{seq}\\n")
             sys.stdout.flush()
             if seq % 4 == 0:

@@ -124,11 +124,13 @@ class Telemetry:
             workers += service.workers
             self._summarised_s = self._clock.monotonic_s()
         told = [(worker, body) for worker in workers if (body := worker.summary())]
-        if told:
+        while told:
             with self._queue() as spool:
-                spool.append_all([(SUMMARY, body) for _, body in told])
-        for worker, _ in told:
-            worker.summarised()
+                taken = spool.append_all([(SUMMARY, body) for _, body in told])
+            # At once: should the disk refuse the rest, these must not be told again.
+            for worker, _ in told[:taken]:
+                worker.summarised()
+            told = told[taken:]
         service.finished.clear()
 
     def check_in(

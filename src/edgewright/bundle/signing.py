@@ -28,6 +28,7 @@ from edgewright.core.errors import ConflictError, RollbackError, TrustError, Usa
 _MAX_ROOT_KEYS = 32
 _OTHERS = ("releases", "freshness", "assignments")
 _NEXT = ".next.key"
+_MAKING = ".new~"
 
 
 class ArtefactRepository:
@@ -241,7 +242,7 @@ def init(
         if not keys_dir.is_dir() or any(keys_dir.iterdir()):
             raise TrustError(f"{keys_dir} is not empty", hint="Keys are never overwritten.")
         durable.remove(keys_dir)
-    making = keys_dir.with_name(f"{keys_dir.name}.new~")
+    making = keys_dir.with_name(keys_dir.name + _MAKING)
     durable.remove(making)
     roots = {
         name: PrivateKey.create(making / "private" / f"{name}.key")
@@ -263,6 +264,27 @@ def init(
             files |= empty.sign(others["releases"], others["freshness"], now)
         write_public(making / "public" / repository, files)
     durable.replace_tree(making, keys_dir)
+
+
+def tidy(keys_dir: Path) -> None:
+    """Remove what killed commands left: half-made folders, and copies of private keys.
+
+    Nothing of it is in use; a key that a rotation has begun with stays, to finish it.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    keys_dir = keys_dir.resolve()
+    for path in keys_dir.parent.glob(f"*{_MAKING}"):
+        # One ending more for every time that removing it was interrupted.
+        if path.name.replace(_MAKING, "") == keys_dir.name:
+            durable.remove(path)
+    private = keys_dir / "private"
+    for folder in (private, *(keys_dir / "public" / name for name in trust.REPOSITORIES)):
+        durable.sweep(folder)
+    for upcoming in private.glob(f"*{_NEXT}"):
+        if _same(upcoming, _key_file(keys_dir, upcoming.name.removesuffix(_NEXT))):
+            durable.remove(upcoming)
 
 
 def read_public(folder: Path) -> dict[str, bytes]:
@@ -446,6 +468,13 @@ def _root_keys(keys_dir: Path) -> list[PrivateKey]:
     """Return the root keys that are here; in a ceremony not all need be."""
     found = sorted((keys_dir / "private").glob("root-*.key"))
     return [PrivateKey.load(path) for path in found if not path.name.endswith(_NEXT)]
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
 
 
 def _newest_root(keys_dir: Path, repository: str) -> Metadata[Root]:

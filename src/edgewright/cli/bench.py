@@ -11,6 +11,8 @@ from edgewright.core.errors import UsageError
 from edgewright.core.units import show_bytes, show_us
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from edgewright.core.evidence import Evidence
@@ -97,9 +99,8 @@ def _print(
             (
                 name,
                 show_bytes(sizes[name]),
-                *(_bounded(by_name[key]) for key in ("p50_us", "p95_us", "p99_us")),
-                f"{ratio.value / 10_000:.2f} [{ratio.lower / 10_000:.2f}, "
-                f"{ratio.upper / 10_000:.2f}]" if len(found) > 1 else "",
+                *(_bounded(by_name[key], show_us) for key in ("p50_us", "p95_us", "p99_us")),
+                _bounded(ratio, _times) if len(found) > 1 else "",
                 show_bytes(by_name["peak_memory_bytes"].value),
                 f"{by_name['first_answer_ms'].value} ms",
             )
@@ -130,8 +131,13 @@ def _print(
     return 0
 
 
-def _bounded(figure: "Evidence") -> str:
-    return f"{show_us(figure.value)} [{show_us(figure.lower)}, {show_us(figure.upper)}]"
+def _bounded(figure: "Evidence", show: "Callable[[int], str]") -> str:
+    low, high = ("?" if b is None else show(b) for b in (figure.lower, figure.upper))
+    return f"{show(figure.value)} [{low}, {high}]"
+
+
+def _times(ratio_bp: int) -> str:
+    return f"{ratio_bp / 10_000:.2f}"
 
 
 def _subjects(args: argparse.Namespace, stack: ExitStack) -> list[_Subject]:

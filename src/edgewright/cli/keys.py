@@ -57,7 +57,10 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one verb."""
+    """Run one verb, after removing what an interrupted one left."""
+    from edgewright.bundle import signing
+
+    signing.tidy(args.dir)
     verbs = {"init": _init, "show": _show, "rotate": _rotate, "refresh": _refresh}
     return verbs[args.verb](args)
 

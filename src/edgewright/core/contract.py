@@ -3,7 +3,8 @@
 A contract says what must hold on the device. A verdict is decided by evidence
 alone: **pass** when the one-sided 95 % bound of every figure is within its
 limit, **fail** when a bound is surely beyond it (jointly over classes, Holm),
-**inconclusive** otherwise, with what is still needed. The class of a limit is
+**inconclusive** otherwise, with what is still needed. A figure that was sampled
+and has no bound never decides. The class of a limit is
 its name: ``*_bytes``, ``*_us``, ``*_mw`` and ``*_ms`` may not be exceeded, ``*_hz``
 must be reached.
 """
@@ -200,15 +201,18 @@ def _quantity(
     worst = figure.lower if at_least else figure.upper
     best = figure.upper if at_least else figure.lower
     sign = "at least" if at_least else "at most"
-    reason = f"{_show(name, figure.value)}{_bound(name, figure, worst)}, {sign} "
+    reason = f"{_show(name, figure.value)}{_bound(name, figure.value, worst)}, {sign} "
     reason += f"{_show(name, limit)} is asked"
     if not figure.firm and not accept_estimates:
         remedy = "Measure it on the device, or pass --accept-estimates."
         return Finding(name, Outcome.INCONCLUSIVE, f"{reason} ({figure.method})", remedy)
-    if (worst >= limit) if at_least else (worst <= limit):
+    if worst is not None and ((worst >= limit) if at_least else (worst <= limit)):
         return Finding(name, Outcome.PASS, reason)
-    if (best < limit) if at_least else (best > limit):
+    if best is not None and ((best < limit) if at_least else (best > limit)):
         return Finding(name, Outcome.FAIL, reason, "Compress further, or relax this limit.")
+    if worst is None:
+        remedy = "Measure it with its 95 % bounds."
+        return Finding(name, Outcome.INCONCLUSIVE, f"{reason} (no 95 % bound)", remedy)
     return Finding(name, Outcome.INCONCLUSIVE, reason, "Measure again with more samples.")
 
 
@@ -223,23 +227,31 @@ def _overall(contract: Contract, counts: PairedCounts) -> Finding:
         return Finding("accuracy_drop", Outcome.PASS, reason)
     if loss.low > limit:
         return Finding("accuracy_drop", Outcome.FAIL, reason, "Use a gentler technique.")
-    return Finding("accuracy_drop", Outcome.INCONCLUSIVE, reason, _more(counts, limit))
+    needed = stats.samples_needed(counts.lost, counts.gained, counts.n, limit)
+    return Finding("accuracy_drop", Outcome.INCONCLUSIVE, reason, _more(counts, needed))
 
 
 def _retention(contract: Contract, counts: PairedCounts) -> Finding:
+    if contract.min_retention_bp == 0:
+        return Finding("retention", Outcome.PASS, "nothing has to be retained")
     if counts.reference_right == 0:
         reason = "the reference answers nothing rightly, so nothing can be retained"
         return Finding(
             "retention", Outcome.FAIL, reason, "Check the labels and the reference."
         )
-    kept = counts.candidate_right * _BP // counts.reference_right
+    right, lost, gained = counts.reference_right, counts.lost, counts.gained
+    kept = stats.retention(right, lost, gained)
+    asked = contract.min_retention_bp
     reason = (
-        f"{kept / 100:.2f} % of the reference's accuracy kept, "
-        f"at least {contract.min_retention_bp / 100:.2f} % is asked"
+        f"{_points(kept.estimate)} % of the reference's accuracy kept on {counts.n} samples, "
+        f"at least {_points(kept.low)} % (95 %), {asked / 100:.2f} % asked"
     )
-    if kept >= contract.min_retention_bp:
+    if kept.low * _BP >= asked:
         return Finding("retention", Outcome.PASS, reason)
-    return Finding("retention", Outcome.FAIL, reason, "Use a gentler technique.")
+    if kept.high * _BP < asked:
+        return Finding("retention", Outcome.FAIL, reason, "Use a gentler technique.")
+    needed = stats.retention_samples_needed(right, lost, gained, counts.n, asked / _BP)
+    return Finding("retention", Outcome.INCONCLUSIVE, reason, _more(counts, needed))
 
 
 def _worst_class(contract: Contract, classes: list[PairedCounts]) -> Finding:
@@ -259,11 +271,11 @@ def _worst_class(contract: Contract, classes: list[PairedCounts]) -> Finding:
     if failed:
         reason += f"; surely over it: {', '.join(failed)}"
         return Finding("worst_class_drop", Outcome.FAIL, reason, "Use a gentler technique.")
-    return Finding("worst_class_drop", Outcome.INCONCLUSIVE, reason, _more(counts, limit))
-
-
-def _more(counts: PairedCounts, limit: float) -> str:
     needed = stats.samples_needed(counts.lost, counts.gained, counts.n, limit)
+    return Finding("worst_class_drop", Outcome.INCONCLUSIVE, reason, _more(counts, needed))
+
+
+def _more(counts: PairedCounts, needed: int | None) -> str:
     where = "" if counts.label == "overall" else f" of class {counts.label!r}"
     if needed is None:
         return f"More samples{where} at these rates would not bring it within the limit."
@@ -274,8 +286,8 @@ def _points(share: float) -> str:
     return f"{share * 100:.2f}"
 
 
-def _bound(name: str, figure: Evidence, worst: int) -> str:
-    return "" if worst == figure.value else f" (95 % bound {_show(name, worst)})"
+def _bound(name: str, value: int, worst: int | None) -> str:
+    return "" if worst in {None, value} else f" (95 % bound {_show(name, worst)})"
 
 
 def _show(name: str, value: int) -> str:

@@ -18,6 +18,9 @@ METHODS = (
 # What counts as measured for a verdict; the rest needs --accept-estimates.
 FIRM = frozenset({"measured on device", "measured on host", "parsed"})
 
+# What is another number at every look, so that reading it once is not knowing it.
+_SAMPLED = ("_us", "_ms", "_hz", "_mw", "peak_memory_bytes")
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -29,8 +32,8 @@ class Evidence:
         n: Samples behind it; 1 for a size.
         machine: Fingerprint of the machine the figure belongs to.
         method: One of ``METHODS``.
-        low: One-sided 95 % lower bound; None where the value is exact.
-        high: One-sided 95 % upper bound; None where the value is exact.
+        low: One-sided 95 % lower bound; None where it is exact, or not known.
+        high: One-sided 95 % upper bound; None where it is exact, or not known.
         how: What was done, in a few words.
     """
 
@@ -51,7 +54,9 @@ class Evidence:
             )
         if self.n < 1:
             raise ValueError(f"evidence {self.name!r} needs n >= 1, got {self.n}")
-        if not self.lower <= self.value <= self.upper:
+        low = self.value if self.low is None else self.low
+        high = self.value if self.high is None else self.high
+        if not low <= self.value <= high:
             raise ValueError(
                 f"{self.name!r}: {self.low} <= {self.value} <= {self.high} is false"
             )
@@ -62,14 +67,21 @@ class Evidence:
         return self.method in FIRM
 
     @property
-    def lower(self) -> int:
-        """The lower bound, or the exact value."""
-        return self.value if self.low is None else self.low
+    def exact(self) -> bool:
+        """Whether the value needs no bounds: declared, or a size that was parsed."""
+        if self.method == "parsed":
+            return not self.name.endswith(_SAMPLED)
+        return self.method == "declared"
 
     @property
-    def upper(self) -> int:
-        """The upper bound, or the exact value."""
-        return self.value if self.high is None else self.high
+    def lower(self) -> int | None:
+        """The lower bound; the value where it is exact, None where nothing is sure."""
+        return self.value if self.low is None and self.exact else self.low
+
+    @property
+    def upper(self) -> int | None:
+        """The upper bound; the value where it is exact, None where nothing is sure."""
+        return self.value if self.high is None and self.exact else self.high
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the manifest. The same folder gives the same bytes, every time.
 """
 
 from dataclasses import dataclass, replace
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -325,12 +326,14 @@ class _Parcel:
         found = [self._loss("accuracy_drop_bp", overall)]
         if classes:
             losses = [self._loss("worst_class_drop_bp", counts) for counts in classes]
-            found.append(max(losses, key=lambda e: e.upper))
+            found.append(max(losses, key=lambda e: e.high or 0))
         return tuple(found)
 
     def _loss(self, name: str, counts: PairedCounts) -> Evidence:
         loss = stats.paired_loss(counts.lost, counts.gained, counts.n)
-        low, value, high = (round(x * _BP) for x in (loss.low, loss.estimate, loss.high))
+        # Outwards: a bound that rounding moved inwards would be none.
+        low, high = floor(loss.low * _BP), ceil(loss.high * _BP)
+        value = round(loss.estimate * _BP)
         return Evidence(
             name, value, counts.n, self._report.host.fingerprint, "measured on host",
             low, high, how=f"paired with the reference, {counts.label}",

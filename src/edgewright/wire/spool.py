@@ -108,15 +108,31 @@ class Spool:
 
     def append(self, kind: str, body: Any) -> int:
         """Add one event and return its number."""
-        return self.append_all([(kind, body)])
+        encoded = _encode(kind, body)
+        with self._transaction():
+            return self._insert([(kind, encoded)])
 
     def append_all(self, events: Sequence[tuple[str, Any]]) -> int:
-        """Add several events in as few commits as fit, and return the last one's number."""
+        """Add events in as few commits as fit, and return how many of them were taken.
+
+        They are taken from the first on. Fewer than all are when the disk refuses after
+        a commit; what is left was not taken and is for the caller to offer again.
+
+        Raises:
+            StorageError: The disk refused, and none was taken.
+        """
         encoded = [(kind, _encode(kind, body)) for kind, body in events]
+        taken = 0
         for group in self._groups(encoded):
-            with self._transaction():
-                self._insert(group)
-        return self.last
+            try:
+                with self._transaction():
+                    self._insert(group)
+            except StorageError:
+                if taken:
+                    return taken
+                raise
+            taken += len(group)
+        return taken
 
     def append_transition(self, number: int, body: Any) -> bool:
         """Add the feedback on one transition unless it was added before.
@@ -340,7 +356,7 @@ class Spool:
             self._rows("COMMIT")
         finally:
             if self._database.in_transaction:
-                self._database.rollback()
+                self._rows("ROLLBACK")
 
 
 def _encode(kind: str, body: Any) -> bytes:

@@ -251,7 +251,7 @@ def test_a_publication_cut_short_is_finished_by_asking_again(server, monkeypatch
     asked = offer(fake, signed_set(server.keys, hand_out(server), fake))
     before = hand_out(server)["timestamp.json"]
 
-    def full(_folder, _files):
+    def full(_folder, _files, **_):
         raise StorageError("no space left")
 
     with monkeypatch.context() as patch:

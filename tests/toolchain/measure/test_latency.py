@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgewright.core.tensors import TensorSpec
+from edgewright.toolchain.measure import latency
 from edgewright.toolchain.measure.latency import MIN_CALLS, RATIO, Budget, measure, one_core
 
 SAMPLES = np.arange(10, dtype=np.uint8).reshape(5, 2)
@@ -50,6 +51,12 @@ def test_figures_are_bounded_and_belong_to_the_machine():
         assert (figure.machine, figure.method) == ("here", "measured on host")
     assert found["p50_us"].n == MIN_CALLS
     assert found[RATIO].value == 10_000
+
+
+def test_bounds_are_rounded_outwards():
+    """Calls of 1400 ns each: at least 1 us, at most 2 us, never at most 1 us."""
+    for figure in latency._quantiles([[1400] * 300], "here"):
+        assert (figure.lower, figure.value, figure.upper) == (1, 1, 2)
 
 
 def test_a_model_twice_as_slow_is_found_twice_as_slow():

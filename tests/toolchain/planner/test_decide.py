@@ -125,11 +125,12 @@ def test_every_candidate_has_a_reason(given_):
     assert all(decision.reasons.values())
 
 
-@given(given_=candidates())
+@given(given_=candidates(), retention=st.sampled_from([9500, 9990, 10_000]))
 @FEW
-def test_the_nearest_contract_really_is_met(given_):
+def test_the_nearest_contract_really_is_met(given_, retention):
     """Judged again under it, its candidate passes: nothing is promised in vain."""
-    decision = decide(given_, RULES)
+    contract = replace(CONTRACT, min_retention_bp=retention)
+    decision = decide(given_, replace(RULES, contract=contract))
 
     if decision.nearest is not None:
         one = next(c for c in given_ if c.name == decision.nearest.candidate)
@@ -243,6 +244,30 @@ def test_the_nearest_contract_says_nothing_of_what_is_not_known():
 
     assert found.contract == CONTRACT
     assert found.moved == ()
+
+
+def test_the_nearest_contract_promises_nothing_on_a_figure_without_a_bound():
+    """A p99 that was looked at once cannot be met for certain, wherever the limit goes."""
+    one = known()
+    figures = tuple(replace(e, low=None, high=None) for e in one.evidence)
+    unsure = replace(one, evidence=figures)
+
+    decision = decide([unsure], RULES)
+
+    assert decision.outcome is Outcome.INCONCLUSIVE
+    assert decision.nearest.contract == CONTRACT
+    assert decision.nearest.moved == ()
+
+
+def test_a_ratio_without_a_bound_calls_nothing_slower():
+    """Slower means surely slower."""
+    one = known(ratio=(13000, 13200, 13400))
+    figures = tuple(
+        replace(e, low=None) if e.name == "latency_ratio_bp" else e for e in one.evidence
+    )
+
+    assert slower(one)
+    assert not slower(replace(one, evidence=figures))
 
 
 def test_limits_of_the_bundle_are_left_to_pack():

@@ -87,7 +87,7 @@ class ControlPlane:
             key = PrivateKey.load(settings.assignments_key)
             documents = Assignments(self.trust_folder / ASSIGNMENTS, roots, key)
             self.controller = Controller(self.database, documents, self.clock)
-            mirror(self.trust_folder / ARTEFACTS, artefacts)
+            mirror(self.trust_folder / ARTEFACTS, artefacts, now=self.clock.now())
             self.controller.tick()
         except BaseException:
             self.database.close()
@@ -166,7 +166,8 @@ class ControlPlane:
         """Bring the folder of artefact metadata in line with the database."""
         async with self._mirroring:
             files = await self.read(lambda c: registry.held(c, ARTEFACTS))
-            await self.run(lambda: mirror(self.trust_folder / ARTEFACTS, files))
+            folder, now = self.trust_folder / ARTEFACTS, self.clock.now()
+            await self.run(lambda: mirror(folder, files, now=now))
 
     async def tick(self) -> None:
         """Let the controller act now, and return when the documents say what it decided."""

@@ -85,7 +85,7 @@ class Assignments:
             StorageError: The disk refused; call it again with the next version.
         """
         files = self._repository.sign(wanted, version=version, now=now)
-        mirror(self._folder, {**self._roots, **files})
+        mirror(self._folder, {**self._roots, **files}, now=now)
 
 
 def documents(rollouts: list[Rollout]) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil, floor
 from statistics import median
 from time import perf_counter_ns
 from typing import Any
@@ -120,9 +121,9 @@ def _quantiles(blocks: list[list[int]], machine: str) -> list[Evidence]:
     found = []
     for name, q in (("p50_us", 0.50), ("p95_us", 0.95), ("p99_us", 0.99)):
         bounds = stats.quantile_interval(times, q)
-        low, value, high = (
-            round(x / _NS_PER_US) for x in (bounds.low, bounds.estimate, bounds.high)
-        )
+        # Outwards: a bound that rounding moved inwards would be none.
+        low, high = floor(bounds.low / _NS_PER_US), ceil(bounds.high / _NS_PER_US)
+        value = round(bounds.estimate / _NS_PER_US)
         found.append(
             Evidence(
                 name, value, len(times), machine, "measured on host", low, high,
@@ -138,7 +139,8 @@ def _ratio(blocks: list[list[int]], baseline: list[list[int]], machine: str) -> 
         median(mine) / median(theirs) for mine, theirs in zip(blocks, baseline, strict=True)
     ]
     bounds = stats.quantile_interval(ratios, 0.5)
-    low, value, high = (round(x * _BP) for x in (bounds.low, bounds.estimate, bounds.high))
+    low, high = floor(bounds.low * _BP), ceil(bounds.high * _BP)
+    value = round(bounds.estimate * _BP)
     return Evidence(
         RATIO, value, len(ratios), machine, "measured on host", low, high,
         how="medians of blocks that follow each other, over the float baseline's",

@@ -6,7 +6,7 @@ the float baseline beyond noise; among those the smallest wins, then the fastest
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, log
+from math import ceil, floor, log
 
 from edgewright.core import stats
 from edgewright.core.contract import Contract, Finding, Outcome, Verdict, judge
@@ -127,7 +127,7 @@ def verdict_on(known: Known, rules: Rules) -> Verdict:
 def slower(known: Known) -> str:
     """Return how much slower than the baseline it is, beyond noise; empty if it is not."""
     ratio = next((e for e in known.evidence if e.name == RATIO), None)
-    if ratio is None or ratio.lower <= SLOWER_BP:
+    if ratio is None or ratio.lower is None or ratio.lower <= SLOWER_BP:
         return ""
     return (
         f"slower than the float baseline: {ratio.value / _BP:.2f} times its median "
@@ -141,7 +141,8 @@ def nearest(
     """Return the contract closest to the one asked that one of the candidates meets.
 
     Close is the sum of the logarithms by which the limits have to move. A limit on what
-    was not measured on the device stays where it is: nothing is known of it.
+    was not measured on the device, or without a bound, stays where it is: nothing sure is
+    known of it.
     """
     contract = rules.contract
     best: tuple[float, int, Nearest] | None = None
@@ -212,12 +213,19 @@ def _needed(limit: str, known: Known, rules: Rules) -> dict[str, int]:
     if limit == "worst_class_drop":
         return {"worst_class_drop_bp": max(map(_loss_bp, classes))}
     if limit == "retention":
-        kept = overall.candidate_right * _BP // max(overall.reference_right, 1)
-        return {"min_retention_bp": min(kept, rules.contract.min_retention_bp)}
+        return {"min_retention_bp": min(_kept_bp(overall), rules.contract.min_retention_bp)}
     figure = next((e for e in _valid(known, rules) if e.name == limit), None)
     if figure is None:
         return {}
-    return {limit: max(figure.lower if limit.endswith("_hz") else figure.upper, 1)}
+    bound = figure.lower if limit.endswith("_hz") else figure.upper
+    return {} if bound is None else {limit: max(bound, 1)}
+
+
+def _kept_bp(counts: PairedCounts) -> int:
+    if counts.reference_right == 0:
+        return 0
+    kept = stats.retention(counts.reference_right, counts.lost, counts.gained)
+    return floor(kept.low * _BP)
 
 
 def _loss_bp(counts: PairedCounts) -> int:

@@ -342,8 +342,8 @@ def _figure(candidate: CandidateReport, name: str) -> str:
     figure = candidate.figure(name)
     if figure is None:
         return ""
-    exact = figure.upper == figure.value
-    return _show(figure) + _small("" if exact else f"≤ {_show_value(name, figure.upper)}")
+    bound = "" if figure.upper is None else f"≤ {_show_value(name, figure.upper)}"
+    return _show(figure) + _small("" if figure.upper == figure.value else bound)
 
 
 def _show(figure: Evidence) -> str:
