@@ -292,7 +292,7 @@ def _steps(report: Report) -> str:
     rows = []
     for one in report.candidates:
         for step in one.steps:
-            settings = ", ".join(f"{k} = {v}" for k, v in step.settings.items())
+            settings = ", ".join(f"{k} = {v}" for k, v in sorted(step.settings.items()))
             rows.append(
                 (
                     escape(one.name),
