@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from tests.sim.plane import SimDevice, publish, roll_out, running
+from tests.sim.plane import SimDevice, publish, roll_out, running, until
 
-from edgewright.cli import main
+from edgewright.cli import fleet, main
 from edgewright.wire.telemetry import PROBLEM
 
 
@@ -81,3 +81,33 @@ def test_releases_and_the_audit(server, capsys):
     assert run("audit", "--json") == 0
     rows = json.loads(capsys.readouterr().out)["audit"]
     assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+def test_the_audit_names_what_a_rollout_is_about(server, tmp_path, capsys):
+    """Every row on a rollout has the release, the channel and the waves, in words and data."""
+    fake = publish(server, "digits@1")
+    device = SimDevice.make(server, tmp_path, "canary", labels={"canary": "yes"})
+    SimDevice.make(server, tmp_path, "other")
+    rollout = roll_out(server, "digits@1", {"labels": {"canary": "yes"}}, {"bp": 10_000})
+    device.confirm("digits@1", fake.digest)
+    place, client = f"/v1/rollouts/{rollout}", server.client()
+    until(lambda: client.call("GET", place)["open_waves"] == 2)
+    for verb in ("pause", "resume", "abort"):
+        client.call("POST", f"{place}/{verb}")
+
+    assert run("audit") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "rollout." in line]
+    details = [row["detail"] for row in server.audit() if row["object"] == rollout]
+
+    assert len(lines) == len(details) == 5
+    for line, detail in zip(lines, details, strict=True):
+        assert "digits@1 in stable: canary=yes,100% then 100%" in line
+        assert (detail["release"], detail["channel"]) == ("digits@1", "stable")
+        assert [wave["labels"] for wave in detail["waves"]] == [{"canary": "yes"}, {}]
+    (opened,) = (line for line in lines if "rollout.open_wave" in line)
+    assert "wave 1 of 2" in opened
+
+
+def test_a_row_of_before_is_still_shown():
+    """A rollout's row that does not name its waves is not in the way of the others."""
+    assert fleet._about({"action": "rollout.pause", "detail": {"was": "running"}}) == ""

@@ -48,8 +48,9 @@ def started(capsys, *more):
     ],
 )
 def test_waves_as_people_write_them(text, wave):
-    """Labels and a share, in any order."""
+    """Labels and a share, in any order; what is shown of a wave can be typed again."""
     assert rollout.parse_wave(text) == wave
+    assert rollout.parse_wave(rollout.show_wave(wave)) == wave
 
 
 @pytest.mark.parametrize(

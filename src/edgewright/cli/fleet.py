@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from edgewright.cli import remote
 from edgewright.cli.output import emit, table
+from edgewright.cli.rollout import show_wave
 from edgewright.core.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -81,11 +82,12 @@ def _audit(args: argparse.Namespace, client: "Client") -> int:
             one["actor"],
             one["action"],
             one["object"],
+            _about(one),
             one["detail"].get("reason", ""),
         )
         for one in found
     ]
-    head = ("seq", "at", "actor", "action", "object", "reason")
+    head = ("seq", "at", "actor", "action", "object", "about", "reason")
     emit(args, {"audit": found}, table(head, rows))
     return 0
 
@@ -107,6 +109,16 @@ def _releases(args: argparse.Namespace, client: "Client") -> int:
     head = ("release", "digest", "size", "published", "by")
     emit(args, {"releases": found}, table(head, rows) if rows else "nothing is published")
     return 0
+
+
+def _about(row: dict[str, Any]) -> str:
+    """Return which release a rollout's row tells of, in which channel, by which waves."""
+    detail = row["detail"]
+    if not row["action"].startswith("rollout.") or "waves" not in detail:
+        return ""
+    waves = " then ".join(map(show_wave, detail["waves"]))
+    at = f", wave {detail['wave']} of {len(detail['waves'])}" if "wave" in detail else ""
+    return f"{detail['release']} in {detail['channel']}: {waves}{at}"
 
 
 def _device_id(text: str, client: "Client") -> str:

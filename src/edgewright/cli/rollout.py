@@ -116,6 +116,14 @@ def parse_wave(text: str) -> dict[str, Any]:
     return {"labels": labels, "bp": shares[0] if shares else 10_000}
 
 
+def show_wave(wave: dict[str, Any]) -> str:
+    """Return a wave as ``parse_wave`` reads it: ``site=lab,10%``."""
+    share = f"{wave['bp'] / 100:g}%"
+    return ",".join(
+        [*(f"{key}={value}" for key, value in sorted(wave["labels"].items())), share]
+    )
+
+
 def parse_share_bp(text: str) -> int:
     """Return ``2%`` or ``0.5%`` in basis points.
 

@@ -192,13 +192,7 @@ class Operations:
 
         def begin(connection: Connection) -> tuple[dict[str, Any], Entry]:
             made = ledger.start(connection, order, actor=str(caller), at_ms=at_ms)
-            detail = {
-                "channel": order.channel,
-                "release": order.release,
-                "base": made.base.release if made.base else "",
-                "waves": msgspec.to_builtins(waves),
-                "gate": asdict(order.gate),
-            }
+            detail = {**made.asked(), "gate": asdict(order.gate)}
             entry = Entry(str(caller), "rollout.start", made.id, detail)
             found = parts(connection, made)
             document = views.rollout_in_full(connection, made, found, now_ms=at_ms)
@@ -221,7 +215,7 @@ class Operations:
         def act(connection: Connection) -> tuple[None, Entry]:
             old = ledger.get(connection, rollout)
             new = ledger.move(connection, old, _MOVES[verb](old.progress), at_ms=at_ms)
-            detail = {"was": old.progress.state, "is": new.progress.state}
+            detail = {**old.asked(), "was": old.progress.state, "is": new.progress.state}
             return None, Entry(str(caller), f"rollout.{verb}", rollout, detail)
 
         await self._plane.change(act)
