@@ -21,6 +21,7 @@ from edgewright.core import durable, log
 from edgewright.core.clock import Clock, SystemClock
 from edgewright.fleet import access, audit, identity, registry
 from edgewright.fleet.access import Caller
+from edgewright.fleet.api.folder import DATABASE
 from edgewright.fleet.audit import Entry
 from edgewright.fleet.rollout.assignments import Assignments
 from edgewright.fleet.rollout.controller import Controller
@@ -71,11 +72,11 @@ class ControlPlane:
         self.clock = clock or SystemClock()
         self.trust_folder = settings.state / "trust"
         durable.make_folder(settings.state)
-        if not (settings.state / "fleet.db").exists():
+        if not (settings.state / DATABASE).exists():
             # Once: whoever wants a file server to read trust/ and blobs/ may open it.
             settings.state.chmod(0o700)
         self.database = Database(
-            settings.database or f"sqlite:///{settings.state.resolve()}/fleet.db"
+            settings.database or f"sqlite:///{settings.state.resolve()}/{DATABASE}"
         )
         try:
             self.blobs = FolderBlobs(settings.state / "blobs")
