@@ -22,3 +22,15 @@ def test_a_mistyped_word_is_told_its_nearest(argv, hint, capsys):
 
     assert caught.value.code == 2
     assert f"Did you mean {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--interval", "0s"), ("--port", "65536")])
+def test_a_server_nobody_could_use_is_refused(option, tmp_path, capsys):
+    """Before anything is read or made."""
+    state = tmp_path / "state"
+    folders = ("--state", state, "--trust", tmp_path, "--assignments-key", tmp_path / "key")
+
+    assert main.main(["serve", *map(str, folders), *option]) == 2
+
+    assert f"{option[0]} must be" in capsys.readouterr().err
+    assert not state.exists()
