@@ -345,6 +345,10 @@ def _in_full(document: dict[str, Any]) -> str:
         for one in document["devices"]
     ]
     lines = [_headline(document), "", table(_WAVES, waves), ""]
+    now = document["now"] or {}
+    unjudged = now.get("unjudged", "")
+    if unjudged and unjudged not in now["reason"]:  # a decision to go on says it itself
+        lines.insert(1, f"wave {document['open_waves']}: {unjudged}")
     if devices:
         lines += [table(_DEVICES, devices), ""]
     lines += [

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, and_, select
 
 from edgewright.core.errors import NotFoundError
 from edgewright.fleet.rollout import ledger
-from edgewright.fleet.rollout.gate import judge
+from edgewright.fleet.rollout.gate import judge, unjudged
 from edgewright.fleet.rollout.ledger import Rollout
 from edgewright.fleet.rollout.observe import Part, observe
 from edgewright.fleet.rollout.progress import ACTIVE, DONE
@@ -132,6 +132,7 @@ def rollout_in_full(
         document["now"] = {
             "decision": decision.value,
             "reason": reason,
+            "unjudged": unjudged(seen),
             "observation": asdict(seen),
         }
     document["decisions"] = [
