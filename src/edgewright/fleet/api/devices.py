@@ -57,7 +57,7 @@ class DeviceCalls:
         key = identity.public_key_of(message, device)
         identity.verify(key, request.headers.get(SIGNATURE_HEADER, ""), body)
         enrol = partial(_enrol, message=message, caller=caller, at_ms=self._plane.now_ms())
-        return reply(Enrolled(device=await self._plane.change(enrol)))
+        return reply(Enrolled(device=await self._plane.change(enrol, caller)))
 
     async def check_in(self, request: Request) -> Response:
         """Take what a device tells, once, and say when to come again."""

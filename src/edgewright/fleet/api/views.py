@@ -40,6 +40,16 @@ def audit_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def token(row: Any) -> dict[str, Any]:
+    """Return what may be known of a token, which is not its hash."""
+    return {
+        "token": row.id,
+        "scope": row.scope,
+        "created_at": show_ms(row.created_ms),
+        "revoked_at": show_ms(row.revoked_ms),
+    }
+
+
 def devices(connection: Connection, *, after: str, limit: int) -> list[dict[str, Any]]:
     """Return devices by id, each with the counts of what it serves."""
     table, tally = tables.devices, tables.tallies
