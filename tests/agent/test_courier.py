@@ -242,6 +242,19 @@ def test_a_cut_contact_is_resumed(contact, tmp_path, tenth):
     assert digest.of_file(contact.home.download(target.digest)) == target.digest
 
 
+@pytest.mark.parametrize("open_waves", [0, 1])
+@pytest.mark.parametrize("state", ["running", "paused", "halted", "done"])
+def test_whether_the_rollout_is_running(contact, tmp_path, open_waves, state):
+    """The signed document says it, also to a device whose wave is closed."""
+    contact.plane.least_s = 1.5
+    contact.plane.roll_out(contact.publish(tmp_path), open_waves=open_waves, state=state)
+
+    report = contact.run(update=False)
+
+    assert report.running is (state == "running")
+    assert (report.interval_s, report.least_s) == (contact.plane.interval_s, 1.5)
+
+
 @pytest.mark.parametrize("key", ["have", "bad"])
 def test_nothing_is_fetched_twice_or_in_vain(contact, tmp_path, key):
     """What is installed, and what was refused, is known and left where it is."""

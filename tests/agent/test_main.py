@@ -238,3 +238,16 @@ def test_wrong_settings_are_refused(plane, tmp_path, settings, words):
         load_config(path)
 
     assert words in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [(("statsu",), "'status'?"), (("status", "--hme", "x"), "--hme: Did you mean '--home'?")],
+)
+def test_a_mistyped_word_is_told_its_nearest(argv, hint, capsys):
+    """A verb or an option, with the exit code of a wrong usage."""
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+
+    assert caught.value.code == 2
+    assert hint in capsys.readouterr().err

@@ -5,17 +5,20 @@ import json
 import os
 from types import SimpleNamespace
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.sim.clock import ManualClock
 
 from edgewright.agent import DeviceConfig, Home
 from edgewright.agent.control import Errands, Result
 from edgewright.agent.slots import Slots
 from edgewright.agent.telemetry import Telemetry
-from edgewright.agent.update import Update
+from edgewright.agent.update import Update, interval_s
 from edgewright.core import digest
 from edgewright.wire.assignment import Target
-from edgewright.wire.checkin import ErrorBody
+from edgewright.wire.checkin import LEAST_S, ErrorBody
 from edgewright.wire.local import CourierReport, InstallReport
 
 A, B, C = (digest.of_bytes(name) for name in (b"a", b"b", b"c"))
@@ -224,3 +227,46 @@ def test_a_slot_dropped_as_damaged_is_tested_again(bench):
 
     assert bench.slots.pointer.trial is None
     assert bench.errands.sent[-1].name == "self-test"
+
+
+SECONDS = st.floats(0.01, 3600)
+
+
+@given(own=SECONDS, said=SECONDS, least_s=st.floats(0, 10))
+def test_between_rollouts_the_longer_interval_holds(own, said, least_s):
+    """Neither side can make the other come more often than it asks for."""
+    report = CourierReport(interval_s=said, least_s=least_s)
+
+    assert interval_s(own, report) == max(own, said)
+
+
+@given(own=SECONDS, said=SECONDS, least_s=st.floats(0.01, 10))
+def test_in_a_running_rollout_the_shorter_does(own, said, least_s):
+    """A wave does not wait for the longer one, and nobody comes sooner than is allowed."""
+    report = CourierReport(interval_s=said, least_s=least_s, running=True)
+
+    assert interval_s(own, report) == max(min(own, said), least_s, LEAST_S)
+
+
+@pytest.mark.parametrize(
+    ("own", "said", "least_s", "expected"),
+    [(5, 30, 1, 5), (60, 30, 1, 30), (0.2, 30, 1, 1), (5, 60, 0, 60), (5, 0, 0, 5)],
+    ids=["the device's", "the fleet's", "bounded", "a busy or an older server", "no answer"],
+)
+def test_who_decides_in_a_running_rollout(own, said, least_s, expected):
+    """Each case once, in seconds."""
+    report = CourierReport(interval_s=said, least_s=least_s, running=True)
+
+    assert interval_s(own, report) == expected
+
+
+def test_a_device_comes_back_sooner_while_a_rollout_runs(bench):
+    """The next contact is due after the device's own interval, give or take a tenth."""
+    slow = CourierReport(interval_s=3000, least_s=1, wanted=_target(A))
+    bench.update._came_back(Result(slow))
+    usual = bench.update._due_s - bench.clock.monotonic_s()
+    bench.update._came_back(Result(msgspec.structs.replace(slow, running=True)))
+    hurried = bench.update._due_s - bench.clock.monotonic_s()
+
+    assert usual == pytest.approx(3000, rel=0.11)
+    assert hurried == pytest.approx(CONFIG.check_in_s, rel=0.11)

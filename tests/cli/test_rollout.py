@@ -48,8 +48,9 @@ def started(capsys, *more):
     ],
 )
 def test_waves_as_people_write_them(text, wave):
-    """Labels and a share, in any order."""
+    """Labels and a share, in any order; what is shown of a wave can be typed again."""
     assert rollout.parse_wave(text) == wave
+    assert rollout.parse_wave(rollout.show_wave(wave)) == wave
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,29 @@ def test_listing_and_showing(server, capsys):
     assert "canary=yes" in shown
     assert "continue: 1 of 1 devices confirmed" in shown
     assert document["open_waves"] == 2
+
+
+def test_a_p99_that_is_not_judged_does_not_look_judged(server, capsys):
+    """The status says how many answers there are of how many, and so does the decision."""
+    old, new = publish(server, "digits@1"), publish(server, "digits@2")
+    started(capsys)
+    server.canary.confirm("digits@1", old.digest, answered=400)
+    server.other.confirm("digits@1", old.digest, answered=400)
+    assert run("watch") == 0
+    assert "; p99 not judged: no base" in capsys.readouterr().out
+    waves = ("--wave", "canary=yes", "--wave", "100%", "--min-inferences", "50")
+    assert run("start", "digits@2", "--channel", "stable", *waves) == 0
+    server.canary.confirm("digits@2", new.digest, answered=96)
+    until(
+        lambda: server.client().call("GET", "/v1/rollouts")["rollouts"][1]["open_waves"] == 2
+    )
+    capsys.readouterr()
+
+    assert run("show") == 0
+    shown = capsys.readouterr().out
+
+    assert "96 inferences within limits; p99 not judged: 96 of 300 answers" in shown
+    assert "\nwave 2: p99 not judged: 0 of 300 answers\n" in shown
 
 
 def test_a_wave_without_devices_is_warned_of(server, capsys):

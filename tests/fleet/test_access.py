@@ -1,9 +1,9 @@
 """access: the right token with the right scope, and nothing that could be stolen at rest."""
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select
 
-from edgewright.core.errors import AccessError
+from edgewright.core.errors import AccessError, ConflictError, NotFoundError
 from edgewright.fleet import access
 from edgewright.fleet.access import ENROL, OPERATE
 from edgewright.fleet.store import Database, tables
@@ -59,13 +59,64 @@ def test_another_scope(database, secret):
         check(database, f"Bearer {secret}", ENROL)
 
 
+def revoke(database, token, **how):
+    """Revoke a token; return whether that changed anything."""
+    return database.write(lambda c: access.revoke(c, token, at_ms=2, **how)).result()
+
+
 def test_a_revoked_token(database, secret):
-    """A revoked token is no longer known."""
-    database.write(lambda c: c.execute(update(tables.tokens).values(revoked_ms=2))).result()
+    """A revoked token is no longer known; revoking it again changes nothing."""
+    caller = check(database, f"Bearer {secret}")
+    assert revoke(database, caller.token, force=True)
+    assert not revoke(database, caller.token)
 
     with pytest.raises(AccessError, match="not known") as caught:
         check(database, f"Bearer {secret}")
     assert "revoked" in caught.value.hint
+
+
+def test_a_call_that_was_under_way(database, secret):
+    """Who was let in before is no longer confirmed after."""
+    caller = check(database, f"Bearer {secret}")
+    with database.read() as connection:
+        access.confirm(connection, caller)
+    revoke(database, caller.token, force=True)
+
+    with database.read() as connection, pytest.raises(AccessError, match="revoked"):
+        access.confirm(connection, caller)
+
+
+@pytest.mark.parametrize("scope", access.SCOPES)
+def test_the_last_token_that_may_operate_stays(database, secret, scope):
+    """Only another live one of scope operate, or force, lets it be revoked."""
+    caller = check(database, f"Bearer {secret}")
+    other = database.write(lambda c: access.add(c, scope, "other", at_ms=1)).result()
+    if scope == OPERATE:
+        assert revoke(database, other.token)
+
+    with pytest.raises(ConflictError, match="last token") as caught:
+        revoke(database, caller.token)
+
+    assert "--force" in caught.value.hint
+    assert check(database, f"Bearer {secret}") == caller
+
+
+def test_a_token_there_is_not(database):
+    """Its id is in the message."""
+    with pytest.raises(NotFoundError, match="tok_x"):
+        revoke(database, "tok_x", force=True)
+
+
+def test_what_a_start_must_write(database, secret):
+    """Both at first; then only what nobody has who may operate, never what may enrol."""
+    with database.read() as connection:
+        assert access.wanting(connection) == ()
+    revoke(database, check(database, f"Bearer {secret}").token, force=True)
+    with database.read() as connection:
+        assert access.wanting(connection) == (OPERATE,)
+    database.write(lambda c: c.execute(delete(tables.tokens))).result()
+    with database.read() as connection:
+        assert set(access.wanting(connection)) == {OPERATE, ENROL}
 
 
 def test_the_secret_is_not_stored(database, secret):

@@ -94,11 +94,11 @@ class ControlPlane:
 
     Args:
         folder: Where keys are made and device files are put.
-        interval_s: What check-ins are answered.
+        interval_s: What check-ins are answered, as is ``least_s``.
     """
 
-    def __init__(self, folder: Path, *, interval_s: float = 0.2) -> None:
-        self.folder, self.interval_s = folder, interval_s
+    def __init__(self, folder: Path, *, interval_s: float = 0.2, least_s: float = 0.0) -> None:
+        self.folder, self.interval_s, self.least_s = folder, interval_s, least_s
         self.requests: list[Request] = []
         self.devices: dict[str, Known] = {}
         self.files: dict[str, bytes] = {}
@@ -221,6 +221,7 @@ class ControlPlane:
         waves: tuple[Wave, ...] = (Wave(),),
         open_waves: int = 1,
         rollout: str = "rol_1",
+        state: str = "running",
         now: datetime | None = None,
     ) -> None:
         """Let the channel ``stable`` run a release, or return to ``base``."""
@@ -232,7 +233,7 @@ class ControlPlane:
             base=base,
             waves=waves,
             open_waves=open_waves,
-            state="running",
+            state=state,
         )
         self.assign({"stable": assignment.encode(document)}, now=now)
 
@@ -304,7 +305,12 @@ class ControlPlane:
                 ack = _apply(known, checkin.batch)
             known.sequence = checkin.sequence
             known.checkins.append(checkin)
-        reply = CheckInReply(at=show(datetime.now(UTC)), interval_s=self.interval_s, ack=ack)
+        reply = CheckInReply(
+            at=show(datetime.now(UTC)),
+            interval_s=self.interval_s,
+            least_s=self.least_s,
+            ack=ack,
+        )
         return HTTPStatus.OK, version.encode(reply), {}
 
 

@@ -29,7 +29,8 @@ class DeviceConfig:
         assignments_root: The root.json rollouts are trusted by.
         channel: The line of releases it follows.
         port: Where the worker answers on the loopback; 0 for any free one.
-        check_in_s: Seconds between contacts, unless the fleet asks for more.
+        check_in_s: Seconds between contacts, unless the fleet asks for more; while a
+            rollout is running the smaller of the two counts, but no less than 1.
         report_s: Seconds one summary of answers covers.
         spool_bytes: Disk share of what waits to be told.
         deadline_ms: After which an answer is refused as late.

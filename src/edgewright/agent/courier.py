@@ -83,7 +83,10 @@ class Courier:
         with self._noted():
             reply = self._check_in(job.checkin)
             report = msgspec.structs.replace(
-                report, ack=reply.ack, interval_s=reply.interval_s
+                report,
+                ack=reply.ack,
+                interval_s=reply.interval_s,
+                least_s=reply.least_s,
             )
         trusted = {name: self._refresh(name) for name in trust.REPOSITORIES}
         versions = {name: one.version for name, one in trusted.items() if one}
@@ -101,12 +104,14 @@ class Courier:
         document = self._document(assignments)
         if document is None:
             return report
-        labels = job.checkin.labels
-        wanted = assignment.assigned(document, self._device, labels)
+        report = msgspec.structs.replace(
+            report, rollout=document.rollout, running=document.state == assignment.RUNNING
+        )
+        wanted = assignment.assigned(document, self._device, job.checkin.labels)
         if wanted is None:
-            return msgspec.structs.replace(report, rollout=document.rollout)
+            return report
         signed = _intersect(wanted, artefacts)
-        report = msgspec.structs.replace(report, wanted=wanted, rollout=document.rollout)
+        report = msgspec.structs.replace(report, wanted=wanted)
         file = self._home.download(wanted.digest)
         self._tidy(file)
         if not job.update or wanted.digest in {*job.have, *job.bad}:

@@ -18,6 +18,7 @@ from typing import Any
 from edgewright import __version__
 from edgewright.agent import DEFAULT_CONFIG, Home, load_config
 from edgewright.core import config
+from edgewright.core.commandline import Parser
 from edgewright.core.errors import EdgewrightError, UsageError
 
 EXIT_CODES = "exit codes: 0 done, 1 failed, 2 usage, 130 interrupted"
@@ -187,7 +188,7 @@ def _emit(args: argparse.Namespace, document: Any, text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="edgewright-agent",
         description="Keep a verified model answering on this device.",
         epilog=EXIT_CODES,

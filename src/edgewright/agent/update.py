@@ -27,6 +27,7 @@ from edgewright.core.errors import (
     UpdateError,
 )
 from edgewright.wire.assignment import Target
+from edgewright.wire.checkin import LEAST_S
 from edgewright.wire.feedback import RETURNED
 from edgewright.wire.local import CourierJob, CourierReport, InstallReport, SelfTest
 
@@ -60,6 +61,19 @@ class Hold:
     until_s: float
     times: int
     tries: int
+
+
+def interval_s(check_in_s: float, report: CourierReport) -> float:
+    """Return seconds between contacts, by the device's settings and what the fleet said.
+
+    The longer of the two holds, so that either can ask for peace. While a rollout is
+    running the shorter does, because each of its waves waits to be told of; a fleet
+    that is busy, or that knows nothing of this, does not allow it.
+    """
+    if report.running and report.least_s > 0:
+        sooner = min(check_in_s, report.interval_s)
+        return max(sooner, report.least_s, LEAST_S)
+    return max(check_in_s, report.interval_s)
 
 
 class Update:
@@ -234,8 +248,8 @@ class Update:
         self._due_s = min(self._due_s, self._errands.clock.monotonic_s() + _SOON_S)
 
     def _pause(self, report: CourierReport) -> float:
-        """Return seconds until the next contact; the fleet may ask for more, not for less."""
-        asked = max(self._errands.config.check_in_s, report.interval_s)
+        """Return seconds until the next contact, longer after silences, never quite even."""
+        asked = interval_s(self._errands.config.check_in_s, report)
         doublings = min(max(self._silences - 1, 0), _MAX_DOUBLINGS)
         random = int.from_bytes(os.urandom(2), "big") / 65535 * 2 - 1
         return asked * float(2**doublings) * (1 + _JITTER * random)

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import NoReturn, cast
 
 from edgewright import __version__
+from edgewright.core.commandline import Parser
 from edgewright.core.errors import EdgewrightError
 
 # In the order of a model's road, which is the order of the help.
@@ -47,7 +48,7 @@ def command(name: str) -> ModuleType:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="edgewright",
         description="Take a trained model to edge devices and keep it working there.",
         epilog=EXIT_CODES,

@@ -116,6 +116,14 @@ def parse_wave(text: str) -> dict[str, Any]:
     return {"labels": labels, "bp": shares[0] if shares else 10_000}
 
 
+def show_wave(wave: dict[str, Any]) -> str:
+    """Return a wave as ``parse_wave`` reads it: ``site=lab,10%``."""
+    share = f"{wave['bp'] / 100:g}%"
+    return ",".join(
+        [*(f"{key}={value}" for key, value in sorted(wave["labels"].items())), share]
+    )
+
+
 def parse_share_bp(text: str) -> int:
     """Return ``2%`` or ``0.5%`` in basis points.
 
@@ -337,6 +345,10 @@ def _in_full(document: dict[str, Any]) -> str:
         for one in document["devices"]
     ]
     lines = [_headline(document), "", table(_WAVES, waves), ""]
+    now = document["now"] or {}
+    unjudged = now.get("unjudged", "")
+    if unjudged and unjudged not in now["reason"]:  # a decision to go on says it itself
+        lines.insert(1, f"wave {document['open_waves']}: {unjudged}")
     if devices:
         lines += [table(_DEVICES, devices), ""]
     lines += [

@@ -42,7 +42,8 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
         "--interval",
         metavar="TIME",
         default="30s",
-        help="what devices are told to wait between check-ins (%(default)s)",
+        help="what devices are told to wait between check-ins, a running rollout "
+        "apart (%(default)s)",
     )
     parser.add_argument(
         "--max-bundle",
@@ -66,11 +67,14 @@ def run(args: argparse.Namespace) -> int:
 
     if not 0 <= args.port <= 65535:
         raise UsageError(f"--port must be 0 to 65535, got {args.port}")
+    interval_us = units.parse_duration_us(args.interval)
+    if not interval_us:
+        raise UsageError("--interval must be more than 0", hint="Write it like 30s.")
     settings = Settings(
         state=args.state,
         trust=args.trust,
         assignments_key=args.assignments_key,
-        interval_s=units.parse_duration_us(args.interval) / 10**6,
+        interval_s=interval_us / 10**6,
         max_blob_bytes=units.parse_bytes(args.max_bundle),
     )
 

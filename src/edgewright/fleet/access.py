@@ -2,17 +2,19 @@
 
 A token is 32 random bytes; the database keeps only its sha256, so reading the
 database lets nobody in. ``operate`` publishes and rolls out, ``enrol`` lets a
-new device introduce itself; neither includes the other.
+new device introduce itself; neither includes the other. A revoked token stays a
+row, so that the audit's names have a meaning for ever.
 """
 
 import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, func, insert, select, update
 
-from edgewright.core.errors import AccessError
+from edgewright.core.errors import AccessError, ConflictError, NotFoundError
 from edgewright.core.names import new_id
 from edgewright.fleet.store.tables import tokens
 
@@ -20,6 +22,7 @@ OPERATE, ENROL = "operate", "enrol"
 SCOPES = (OPERATE, ENROL)
 
 _SCHEME = "bearer"
+_LIVE = tokens.c.revoked_ms.is_(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def check(connection: Connection, authorization: str, scope: str) -> Caller:
             hint=f"Send the {scope} token that the server wrote at its first start.",
         )
     hashed, found = _hash(secret.strip()), None
-    for row in connection.execute(select(tokens).where(tokens.c.revoked_ms.is_(None))):
+    for row in connection.execute(select(tokens).where(_LIVE)):
         if hmac.compare_digest(row.sha256, hashed):
             found = Caller(row.id, row.scope)
     if found is None:
@@ -78,9 +81,80 @@ def check(connection: Connection, authorization: str, scope: str) -> Caller:
     return found
 
 
+def confirm(connection: Connection, caller: Caller) -> None:
+    """Return if the caller's token is still good: it may have been revoked since ``check``.
+
+    Raises:
+        AccessError: It was.
+    """
+    still = select(tokens.c.id).where(tokens.c.id == caller.token, _LIVE)
+    if connection.scalar(still) is None:
+        raise AccessError("this token was revoked while the call was under way")
+
+
+def revoke(connection: Connection, token: str, *, at_ms: int, force: bool = False) -> bool:
+    """Let nobody in with a token any more; return False where that was so already.
+
+    Args:
+        connection: The writer's.
+        token: Its id, ``tok_...``.
+        at_ms: Now.
+        force: Also when nobody else may operate; the next start writes a new token then.
+
+    Raises:
+        NotFoundError: There is no such token.
+        ConflictError: It is the last that may operate, and ``force`` was not given.
+    """
+    row = get(connection, token)
+    if row.revoked_ms is not None:
+        return False
+    if row.scope == OPERATE and not force and _count(connection, OPERATE) == 1:
+        raise ConflictError(
+            f"{token} is the last token that may operate",
+            hint="Create another first, or use --force: the next start writes a new one.",
+        )
+    connection.execute(update(tokens).where(tokens.c.id == token).values(revoked_ms=at_ms))
+    return True
+
+
+def get(connection: Connection, token: str) -> "Row[Any]":
+    """Return the row of a token.
+
+    Raises:
+        NotFoundError: There is no such token.
+    """
+    row = connection.execute(select(tokens).where(tokens.c.id == token)).one_or_none()
+    if row is None:
+        raise NotFoundError(
+            f"there is no token {token:.40}", hint="edgewright fleet tokens list"
+        )
+    return row
+
+
+def page(connection: Connection, *, after: str = "", limit: int = 500) -> "list[Row[Any]]":
+    """Return up to ``limit`` tokens with ids above ``after``, in the order they were made."""
+    wanted = select(tokens).where(tokens.c.id > after).order_by(tokens.c.id).limit(limit)
+    return list(connection.execute(wanted))
+
+
+def wanting(connection: Connection) -> tuple[str, ...]:
+    """Return the scopes a server that starts must write a token of.
+
+    Both at its first start; later only ``operate``, where none is left that may.
+    """
+    if not exists(connection):
+        return SCOPES
+    return () if _count(connection, OPERATE) else (OPERATE,)
+
+
 def exists(connection: Connection) -> bool:
     """Return whether any token was ever made here."""
     return connection.scalar(select(tokens.c.id).limit(1)) is not None
+
+
+def _count(connection: Connection, scope: str) -> int:
+    wanted = select(func.count()).select_from(tokens).where(_LIVE, tokens.c.scope == scope)
+    return connection.scalar(wanted) or 0
 
 
 def _hash(secret: str) -> str:

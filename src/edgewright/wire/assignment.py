@@ -14,6 +14,8 @@ from edgewright.core import canonical, names
 from edgewright.core.errors import WireError
 from edgewright.wire.version import FORMAT
 
+RUNNING = "running"
+
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A release a device may be told to run.
@@ -47,7 +49,8 @@ class RolloutDocument(msgspec.Struct, frozen=True, kw_only=True):
         next: The release being rolled out.
         base: What devices outside the open waves run; None before the first.
         open_waves: How many of ``waves`` are open, from the first.
-        state: For people: ``running``, ``paused``, ``halted``, ``done``.
+        state: ``running``, ``paused``, ``halted``, ``done``; says nothing of who runs
+            what, but while it is ``running`` devices come more often.
     """
 
     rollout: str

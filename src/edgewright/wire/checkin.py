@@ -11,6 +11,9 @@ from edgewright.wire.telemetry import Ack, Batch
 DEVICE_HEADER = "Edgewright-Device"
 SIGNATURE_HEADER = "Edgewright-Signature"
 
+# Seconds; a running rollout makes no device come more often.
+LEAST_S = 1.0
+
 
 class Enrol(msgspec.Struct, frozen=True, kw_only=True):
     """A device's first words, sent with an enrolment token.
@@ -79,11 +82,18 @@ class CheckIn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckInReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What the fleet answers: what is durable, and when to come again."""
+    """What the fleet answers: what is durable, and when to come again.
+
+    Attributes:
+        interval_s: Seconds until the next contact; a device may take longer.
+        least_s: Least seconds until it while the device's rollout is running; 0 when
+            ``interval_s`` holds then too.
+    """
 
     at: str
     interval_s: float
     ack: Ack | None = None
+    least_s: float = 0.0
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):

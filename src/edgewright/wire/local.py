@@ -110,6 +110,8 @@ class CourierReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ack: What the server made durable; None when it could not be reached.
         interval_s: When to come again; 0 when the server did not say.
+        least_s: How soon at least while ``running``; 0 when ``interval_s`` holds then.
+        running: Whether the rollout of this device's channel is under way.
         wanted: What this device should run by the trusted documents; None when
             they do not say, or could not be trusted.
         rollout: Which rollout says so.
@@ -122,6 +124,8 @@ class CourierReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ack: Ack | None = None
     interval_s: float = 0.0
+    least_s: float = 0.0
+    running: bool = False
     wanted: Target | None = None
     rollout: str = ""
     archive: str = ""

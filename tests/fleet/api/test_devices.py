@@ -7,7 +7,7 @@ from tests.sim.plane import SimDevice, running, summary
 
 from edgewright.bundle.keys import PrivateKey
 from edgewright.core.errors import AccessError, ConflictError, WireError
-from edgewright.fleet.api.devices import stretched
+from edgewright.fleet.api.devices import least, stretched
 from edgewright.wire import version
 from edgewright.wire.checkin import DEVICE_HEADER, SIGNATURE_HEADER, Serving
 from edgewright.wire.telemetry import SUMMARY, Batch
@@ -53,7 +53,7 @@ def test_what_a_device_says_is_known(server, device):
 
     reply = device.check_in((SUMMARY, summary("digits@1", DIGEST, answered=60, failed=2)))
 
-    assert reply.interval_s == 7.0
+    assert (reply.interval_s, reply.least_s) == (7.0, 1.0)
     assert (reply.ack.queue_id, reply.ack.high) == ("q-1", 1)
     known = shown(server, device)
     assert known["serving"]["release"] == "digits@1"
@@ -69,6 +69,12 @@ def test_what_a_device_says_is_known(server, device):
 def test_a_busy_server_is_asked_less_often(waiting, interval_s):
     """Devices are told to come later while many changes wait to be written."""
     assert stretched(30.0, waiting) == interval_s
+
+
+@pytest.mark.parametrize(("waiting", "least_s"), [(0, 1.0), (511, 1.0), (512, 0.0)])
+def test_only_a_calm_server_lets_a_rollout_hurry(waiting, least_s):
+    """While many changes wait to be written, nobody is let in more often."""
+    assert least(waiting) == least_s
 
 
 def test_a_check_in_is_not_played_again(device):

@@ -31,7 +31,7 @@ from edgewright.wire.feedback import CONFIRMED, REFUSED
 
 CANARY = {"labels": {"canary": "yes"}}
 ALL = {"bp": 10_000}
-READING = ("/v1/releases", "/v1/rollouts", "/v1/devices", "/v1/audit")
+READING = ("/v1/releases", "/v1/rollouts", "/v1/devices", "/v1/audit", "/v1/tokens")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_every_change_is_audited(server, tmp_path):
     signed = signed_set(server.keys, hand_out(server), fake)
     asked = {"channel": "stable", "release": "digits@1", "waves": [CANARY, ALL]}
     device = None
-    rollout = ""
+    rollout = token = ""
 
     def enrol():
         nonlocal device
@@ -75,6 +75,10 @@ def test_every_change_is_audited(server, tmp_path):
         files = signed_set(server.keys, hand_out(server))
         body = {"metadata": offer(fake, files)["metadata"]}
         client.call("POST", "/v1/trust/artefacts", body)
+
+    def create():
+        nonlocal token
+        token = client.call("POST", "/v1/tokens", {"scope": "operate"})["token"]
 
     def check_in():
         device.serving = Serving(digest=fake.digest, release="digits@1", variant="v")
@@ -93,6 +97,8 @@ def test_every_change_is_audited(server, tmp_path):
         (lambda: client.call("POST", f"/v1/rollouts/{rollout}/resume"), "rollout.resume"),
         (check_in, "device.confirmed"),
         (lambda: client.call("POST", f"/v1/rollouts/{rollout}/abort"), "rollout.abort"),
+        (create, "token.create"),
+        (lambda: client.call("POST", f"/v1/tokens/{token}/revoke"), "token.revoke"),
     )
     for change, action in changes:
         change()
@@ -127,6 +133,8 @@ def test_looking_needs_operate(server, path, scope):
         ("POST", "/v1/rollouts"),
         ("POST", "/v1/trust/artefacts"),
         ("POST", "/v1/rollouts/rol_x/abort"),
+        ("POST", "/v1/tokens"),
+        ("POST", "/v1/tokens/tok_x/revoke"),
         ("GET", "/v1/rollouts/rol_x"),
         ("GET", "/v1/devices/dev-x"),
     ],

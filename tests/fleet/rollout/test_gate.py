@@ -71,6 +71,15 @@ def test_continuing_needs_evidence(seen, policy):
         assert seen.settled_s >= policy.soak_s
 
 
+@given(observations(), policies(), st.integers(0, 1))
+def test_what_was_not_judged_never_looks_judged(seen, policy, base):
+    """A wave with devices that is left behind without a p99 says so in its reason."""
+    decision, reason = judge(replace(seen, compare_from=300 * base), policy)
+
+    if decision is CONTINUE and seen.devices:
+        assert ("p99 not judged" in reason) is (seen.p99_us is None)
+
+
 @given(observations(), policies())
 def test_a_refusal_too_many_rolls_back(seen, policy):
     """More failed devices than allowed always end the rollout, whatever else is good."""
@@ -160,7 +169,18 @@ def test_an_early_stop_was_certain(seen, policy):
         (
             {"p99_us": 9000, "base_p99_us": None},
             CONTINUE,
-            "4 of 4 devices confirmed, 200 inferences within limits",
+            (
+                "4 of 4 devices confirmed, 200 inferences within limits; "
+                "p99 not judged: no base to compare with"
+            ),
+        ),
+        (
+            {"p99_us": None, "base_p99_us": None, "compared": 96, "compare_from": 300},
+            CONTINUE,
+            (
+                "4 of 4 devices confirmed, 200 inferences within limits; "
+                "p99 not judged: 96 of 300 answers"
+            ),
         ),
     ],
 )

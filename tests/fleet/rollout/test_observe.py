@@ -6,6 +6,7 @@ import pytest
 from tests.sim.plane import Bench
 
 from edgewright.fleet.rollout import ledger
+from edgewright.fleet.rollout.gate import unjudged
 from edgewright.fleet.rollout.observe import observe, parts
 from edgewright.wire import assignment
 from edgewright.wire.feedback import CONFIRMED, REVERTED, STAGED
@@ -98,6 +99,7 @@ def test_p99_is_compared_on_the_same_devices(bench):
     got = observe(found, everyone, now_ms=bench.plane.now_ms())
 
     # Ten buckets of 2 %: (1.01 / 0.99) ** 10.
+    assert (got.compared, got.compare_from) == (400, 300)
     assert got.p99_us / got.base_p99_us == pytest.approx(1.221, abs=0.03)
 
 
@@ -114,3 +116,21 @@ def test_too_few_answers_are_not_compared(bench):
     got = observe(found, everyone, now_ms=bench.plane.now_ms())
 
     assert (got.p99_us, got.base_p99_us) == (None, None)
+    assert (got.compared, got.compare_from) == (9, 300)
+    assert unjudged(got) == "p99 not judged: 9 of 300 answers"
+
+
+@pytest.mark.parametrize(("asked", "needed"), [(10, 300), (500, 500)])
+def test_how_many_answers_a_p99_needs(bench, asked, needed):
+    """As many as the gate asks for, and never fewer than 300; without a base none help."""
+    bench.publish("digits@1")
+    bench.publish("digits@2")
+    first = bench.start("digits@1", min_inferences=asked)
+    alone, _, everyone = seen(bench, first)
+    without = observe(alone, everyone, now_ms=bench.plane.now_ms())
+    bench.move(first, lambda at: replace(at, state="done"))
+    found, _, everyone = seen(bench, bench.start("digits@2", min_inferences=asked))
+    over = observe(found, everyone, now_ms=bench.plane.now_ms())
+
+    assert unjudged(without) == "p99 not judged: no base to compare with"
+    assert unjudged(over) == f"p99 not judged: 0 of {needed} answers"

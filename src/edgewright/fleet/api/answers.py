@@ -70,7 +70,7 @@ async def answer_once(
         UsageError: The key is too long.
     """
     question = _question(request, caller, body)
-    change, at_ms = plane.audited(act), plane.now_ms()
+    change, at_ms = plane.audited(act, caller), plane.now_ms()
     if not question.key:
         return reply(await plane.write(change), _CREATED)
 

@@ -18,6 +18,7 @@ from edgewright.fleet.audit import Entry
 from edgewright.wire import version
 from edgewright.wire.checkin import (
     DEVICE_HEADER,
+    LEAST_S,
     SIGNATURE_HEADER,
     CheckIn,
     CheckInReply,
@@ -56,7 +57,7 @@ class DeviceCalls:
         key = identity.public_key_of(message, device)
         identity.verify(key, request.headers.get(SIGNATURE_HEADER, ""), body)
         enrol = partial(_enrol, message=message, caller=caller, at_ms=self._plane.now_ms())
-        return reply(Enrolled(device=await self._plane.change(enrol)))
+        return reply(Enrolled(device=await self._plane.change(enrol, caller)))
 
     async def check_in(self, request: Request) -> Response:
         """Take what a device tells, once, and say when to come again."""
@@ -70,14 +71,25 @@ class DeviceCalls:
         take = partial(_take, message=message, at_ms=self._plane.now_ms())
         ack = await self._plane.write(take)
         self._plane.nudge()
-        interval_s = stretched(self._plane.settings.interval_s, self._plane.waiting)
-        at = clock.show(self._plane.clock.now())
-        return reply(CheckInReply(at=at, interval_s=interval_s, ack=ack))
+        waiting = self._plane.waiting
+        return reply(
+            CheckInReply(
+                at=clock.show(self._plane.clock.now()),
+                interval_s=stretched(self._plane.settings.interval_s, waiting),
+                least_s=least(waiting),
+                ack=ack,
+            )
+        )
 
 
 def stretched(interval_s: float, waiting: int) -> float:
     """Return when a device should come again, later the more changes wait to be written."""
     return interval_s * (1 + waiting // _CALM)
+
+
+def least(waiting: int) -> float:
+    """Return how soon a device of a running rollout may come, 0 for not before the others."""
+    return LEAST_S if waiting < _CALM else 0.0
 
 
 def _enrol(

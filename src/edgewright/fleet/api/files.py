@@ -105,7 +105,7 @@ class Files:
             return reply({"blob": name, "length": known}, 200)
         blocks = _pull(request.stream(), asyncio.get_running_loop(), limit)
         length = await asyncio.to_thread(self._plane.blobs.put, name, blocks)
-        await self._plane.change(partial(_uploaded, caller, name, length))
+        await self._plane.change(partial(_uploaded, caller, name, length), caller)
         return reply({"blob": name, "length": length}, 201)
 
     async def _blocks(self, name: str, start: int, stop: int) -> AsyncIterator[bytes]:

@@ -77,6 +77,26 @@ class RolloutAsked:
     gate: GatePolicy = field(default_factory=GatePolicy)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenAsked:
+    """Body of ``POST /v1/tokens``."""
+
+    scope: str
+
+    def __post_init__(self) -> None:
+        """Refuse a scope there is not."""
+        if self.scope not in access.SCOPES:
+            hint = records.nearest(self.scope, list(access.SCOPES))
+            raise UsageError(f"no scope {self.scope[:40]!r}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationAsked:
+    """Body of ``POST /v1/tokens/{token}/revoke``; none is an empty one."""
+
+    force: bool = False
+
+
 class Operations:
     """Handlers of everything that needs the scope ``operate``, and of health."""
 
@@ -97,6 +117,9 @@ class Operations:
             Route("/v1/devices", self.devices, methods=["GET"]),
             Route("/v1/devices/{device}", self.device, methods=["GET"]),
             Route("/v1/audit", self.audit, methods=["GET"]),
+            Route("/v1/tokens", self.tokens, methods=["GET"]),
+            Route("/v1/tokens", self.create_token, methods=["POST"]),
+            Route("/v1/tokens/{token}/revoke", self.revoke_token, methods=["POST"]),
         ]
 
     async def health(self, _request: Request) -> Response:
@@ -192,13 +215,7 @@ class Operations:
 
         def begin(connection: Connection) -> tuple[dict[str, Any], Entry]:
             made = ledger.start(connection, order, actor=str(caller), at_ms=at_ms)
-            detail = {
-                "channel": order.channel,
-                "release": order.release,
-                "base": made.base.release if made.base else "",
-                "waves": msgspec.to_builtins(waves),
-                "gate": asdict(order.gate),
-            }
+            detail = {**made.asked(), "gate": asdict(order.gate)}
             entry = Entry(str(caller), "rollout.start", made.id, detail)
             found = parts(connection, made)
             document = views.rollout_in_full(connection, made, found, now_ms=at_ms)
@@ -221,10 +238,10 @@ class Operations:
         def act(connection: Connection) -> tuple[None, Entry]:
             old = ledger.get(connection, rollout)
             new = ledger.move(connection, old, _MOVES[verb](old.progress), at_ms=at_ms)
-            detail = {"was": old.progress.state, "is": new.progress.state}
+            detail = {**old.asked(), "was": old.progress.state, "is": new.progress.state}
             return None, Entry(str(caller), f"rollout.{verb}", rollout, detail)
 
-        await self._plane.change(act)
+        await self._plane.change(act, caller)
         await self._plane.tick()
         return reply(await self._plane.read(self._in_full(rollout)))
 
@@ -248,6 +265,48 @@ class Operations:
         query = partial(audit.rows, after=_number(after), limit=limit)
         found = [views.audit_row(row) for row in await self._plane.read(query)]
         return reply({"audit": found, "next": _next(found, "seq", limit)})
+
+    async def tokens(self, request: Request) -> Response:
+        """List tokens in the order they were made, without what would let anyone in."""
+        caller = await self._caller(request)
+        limit, after = _page(request)
+        rows = await self._plane.read(partial(access.page, after=after, limit=limit))
+        found = [{**views.token(row), "yours": row.id == caller.token} for row in rows]
+        return reply({"tokens": found, "next": _next(found, "token", limit)})
+
+    async def create_token(self, request: Request) -> Response:
+        """Make a token; its secret is in this answer, and nowhere else ever after."""
+        caller = await self._caller(request)
+        body = await read_body(request, limit_bytes=_MAX_BODY_BYTES)
+        asked = records.decode(TokenAsked, _json(body), error=UsageError)
+        secret, at_ms = access.new_secret(asked.scope), self._plane.now_ms()
+
+        def create(connection: Connection) -> tuple[dict[str, Any], Entry]:
+            made = access.add(connection, asked.scope, secret, at_ms=at_ms)
+            entry = Entry(str(caller), "token.create", str(made), {"scope": asked.scope})
+            return views.token(access.get(connection, made.token)), entry
+
+        # Not through ``answer_once``, which would keep the secret with the answer.
+        made = await self._plane.change(create, caller)
+        answer = reply({**made, "secret": secret}, 201)
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+    async def revoke_token(self, request: Request) -> Response:
+        """Let nobody in with a token from this moment on; again it changes nothing."""
+        caller = await self._caller(request)
+        body = await read_body(request, limit_bytes=_MAX_BODY_BYTES)
+        asked = records.decode(RevocationAsked, _json(body or b"{}"), error=UsageError)
+        token, at_ms = request.path_params["token"], self._plane.now_ms()
+
+        def act(connection: Connection) -> tuple[dict[str, Any], Entry | None]:
+            new = access.revoke(connection, token, at_ms=at_ms, force=asked.force)
+            row = access.get(connection, token)
+            detail = {"scope": row.scope, "force": asked.force}
+            entry = Entry(str(caller), "token.revoke", f"{row.scope}:{token}", detail)
+            return views.token(row), entry if new else None
+
+        return reply(await self._plane.change(act, caller))
 
     async def _caller(self, request: Request) -> Caller:
         header = request.headers.get("authorization", "")

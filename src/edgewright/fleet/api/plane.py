@@ -21,6 +21,7 @@ from edgewright.core import durable, log
 from edgewright.core.clock import Clock, SystemClock
 from edgewright.fleet import access, audit, identity, registry
 from edgewright.fleet.access import Caller
+from edgewright.fleet.api.folder import DATABASE
 from edgewright.fleet.audit import Entry
 from edgewright.fleet.rollout.assignments import Assignments
 from edgewright.fleet.rollout.controller import Controller
@@ -71,11 +72,11 @@ class ControlPlane:
         self.clock = clock or SystemClock()
         self.trust_folder = settings.state / "trust"
         durable.make_folder(settings.state)
-        if not (settings.state / "fleet.db").exists():
+        if not (settings.state / DATABASE).exists():
             # Once: whoever wants a file server to read trust/ and blobs/ may open it.
             settings.state.chmod(0o700)
         self.database = Database(
-            settings.database or f"sqlite:///{settings.state.resolve()}/fleet.db"
+            settings.database or f"sqlite:///{settings.state.resolve()}/{DATABASE}"
         )
         try:
             self.blobs = FolderBlobs(settings.state / "blobs")
@@ -129,20 +130,26 @@ class ControlPlane:
         """Run ``change`` in the writer; return once it is durable."""
         return await asyncio.wrap_future(self.database.write(change))
 
-    async def change(self, act: Callable[[Connection], tuple[T, Entry | None]]) -> T:
+    async def change(
+        self, act: Callable[[Connection], tuple[T, Entry | None]], caller: Caller
+    ) -> T:
         """Run ``act`` in the writer, its audit row in the same transaction.
 
         ``act`` returns None for a row only where it changed nothing.
         """
-        return await self.write(self.audited(act))
+        return await self.write(self.audited(act, caller))
 
     def audited(
-        self, act: Callable[[Connection], tuple[T, Entry | None]]
+        self, act: Callable[[Connection], tuple[T, Entry | None]], caller: Caller
     ) -> Callable[[Connection], T]:
-        """Return ``act`` as one change that adds its own audit row."""
+        """Return ``act`` as one change that adds its own audit row.
+
+        Who asks for it must still be let in when its turn comes.
+        """
         at_ms = self.now_ms()
 
         def both(connection: Connection) -> T:
+            access.confirm(connection, caller)
             result, entry = act(connection)
             if entry is not None:
                 audit.append(connection, entry, at_ms=at_ms)
@@ -218,14 +225,14 @@ class ControlPlane:
             self.database.write(take).result()
 
     def _make_tokens(self) -> None:
-        """Write one token of each scope at the first start.
+        """Write one token of each scope at the first start, and where nobody may operate.
 
         The files come first: a token that is in the database is in a file too.
         """
         with self.database.read() as connection:
-            if access.exists(connection):
-                return
-        secrets = {scope: access.new_secret(scope) for scope in access.SCOPES}
+            secrets = {s: access.new_secret(s) for s in access.wanting(connection)}
+        if not secrets:
+            return
         folder = self.settings.state / "tokens"
         for scope, secret in secrets.items():
             path = folder / f"{scope}.token"

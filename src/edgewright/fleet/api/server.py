@@ -1,7 +1,6 @@
 """One process that serves one state folder, from its first request to its last."""
 
 import asyncio
-import fcntl
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from edgewright.core import durable
 from edgewright.core.errors import ConflictError
 from edgewright.fleet.api.devices import DeviceCalls
 from edgewright.fleet.api.files import Files
+from edgewright.fleet.api.folder import ADDRESS, held
 from edgewright.fleet.api.guard import Guard
 from edgewright.fleet.api.operations import Operations
 from edgewright.fleet.api.plane import ControlPlane, Settings
@@ -70,7 +70,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish what was begun and return.
 
-    While it serves, ``server.json`` in the state folder names its address.
+    While it serves, ``server.json`` in the state folder names its address. Where it
+    never came to serve, a state folder without a database is as it was before.
 
     Args:
         settings: What to serve.
@@ -84,23 +85,31 @@ def serve(
         StorageError: The state folder cannot be used.
         TrustError: The keys are not those of this state.
     """
-    with _locked(settings.state), _listening(host, port) as listener:
+    with held(settings.state) as keep, _listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{listener.getsockname()[1]}"
-        place = settings.state / "server.json"
 
         def ready() -> None:
-            said = msgspec.json.encode({"url": url, "pid": os.getpid()})
-            durable.replace_file(place, said + b"\n")
+            keep()
             announce(url)
 
         plane = ControlPlane(settings)
         server = _server(application(plane, ready=ready, log_requests=log_requests))
         try:
-            server.run(sockets=[listener])
+            with _addressed(settings.state / ADDRESS, url):
+                server.run(sockets=[listener])
         finally:
             plane.close()
-            durable.remove(place)
+
+
+@contextmanager
+def _addressed(place: Path, url: str) -> Iterator[None]:
+    """Let a file name the address; what arrives there from now on is answered, or waits."""
+    durable.replace_file(place, msgspec.json.encode({"url": url, "pid": os.getpid()}) + b"\n")
+    try:
+        yield
+    finally:
+        durable.remove(place)
 
 
 def _server(app: ASGIApp) -> uvicorn.Server:
@@ -121,24 +130,6 @@ def _server(app: ASGIApp) -> uvicorn.Server:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
     return server
-
-
-@contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """Hold the state folder; the kernel lets go of it however this process ends."""
-    durable.make_folder(state)
-    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConflictError(
-                f"another server uses {state}",
-                hint="Its address is in server.json there; stop it first.",
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

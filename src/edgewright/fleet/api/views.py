@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, and_, select
 
 from edgewright.core.errors import NotFoundError
 from edgewright.fleet.rollout import ledger
-from edgewright.fleet.rollout.gate import judge
+from edgewright.fleet.rollout.gate import judge, unjudged
 from edgewright.fleet.rollout.ledger import Rollout
 from edgewright.fleet.rollout.observe import Part, observe
 from edgewright.fleet.rollout.progress import ACTIVE, DONE
@@ -37,6 +37,16 @@ def audit_row(row: Mapping[str, Any]) -> dict[str, Any]:
         **{name: row[name] for name in names},
         "at": show_ms(row["at_ms"]),
         "detail": msgspec.json.decode(row["detail_json"]),
+    }
+
+
+def token(row: Any) -> dict[str, Any]:
+    """Return what may be known of a token, which is not its hash."""
+    return {
+        "token": row.id,
+        "scope": row.scope,
+        "created_at": show_ms(row.created_ms),
+        "revoked_at": show_ms(row.revoked_ms),
     }
 
 
@@ -132,6 +142,7 @@ def rollout_in_full(
         document["now"] = {
             "decision": decision.value,
             "reason": reason,
+            "unjudged": unjudged(seen),
             "observation": asdict(seen),
         }
     document["decisions"] = [

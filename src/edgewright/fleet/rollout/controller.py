@@ -116,8 +116,7 @@ def _entry(
     else:
         action = "rollout.done"
     detail = {
-        "release": rollout.next.release,
-        "base": rollout.base.release if rollout.base else "",
+        **rollout.asked(),
         "wave": rollout.progress.open_waves,
         "reason": reason,
         "devices": seen.devices,

@@ -76,6 +76,9 @@ class Observation:
         complaint: What one of the failed devices said, in a few words.
         waiting: Devices of the waves that are still closed.
         before: Devices of the waves before that confirmed.
+        compared: Answers on those devices, of the release or the base, whichever are
+            fewer.
+        compare_from: So many make a p99 that is judged; 0 where there is no base.
     """
 
     devices: int
@@ -90,6 +93,8 @@ class Observation:
     complaint: str = ""
     waiting: int = 0
     before: int = 0
+    compared: int = 0
+    compare_from: int = 0
 
 
 def judge(seen: Observation, policy: GatePolicy) -> tuple[GateDecision, str]:
@@ -102,12 +107,22 @@ def judge(seen: Observation, policy: GatePolicy) -> tuple[GateDecision, str]:
     missing = _missing(seen, policy)
     if not missing:
         shown = f"{seen.confirmed} of {seen.devices} devices confirmed"
-        return GateDecision.CONTINUE, f"{shown}, {seen.attempted} inferences within limits"
+        shown = f"{shown}, {seen.attempted} inferences within limits"
+        return GateDecision.CONTINUE, "; ".join(filter(None, (shown, unjudged(seen))))
     if seen.open_s < policy.deadline_s:
         return GateDecision.HOLD, missing
     # A device that went silent looks exactly like one that was never reached:
     # neither is a reason to send the release to more of them.
     return GateDecision.ROLL_BACK, f"{missing} by the deadline of {policy.deadline_s} s"
+
+
+def unjudged(seen: Observation) -> str:
+    """Return in words that p99 was not judged, and why; empty when it was."""
+    if seen.p99_us is not None and seen.base_p99_us is not None:
+        return ""
+    if not seen.compare_from:
+        return "p99 not judged: no base to compare with"
+    return f"p99 not judged: {seen.compared} of {seen.compare_from} answers"
 
 
 def _violation(seen: Observation, policy: GatePolicy) -> str:

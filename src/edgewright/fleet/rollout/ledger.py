@@ -63,6 +63,15 @@ class Rollout:
             state=self.progress.state,
         )
 
+    def asked(self) -> dict[str, Any]:
+        """Return what was asked for, as every audit row on the rollout tells it."""
+        return {
+            "channel": self.channel,
+            "release": self.next.release,
+            "base": self.base.release if self.base else "",
+            "waves": msgspec.to_builtins(self.waves),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Order:

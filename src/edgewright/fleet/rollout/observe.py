@@ -112,7 +112,8 @@ def observe(rollout: Rollout, found: Sequence[Part], *, now_ms: int) -> Observat
     reached = [part for part in found if part.wave is not None and part.wave <= newest]
     confirmations = [part.confirmed_ms for part in wave if part.confirmed]
     failed = [part for part in reached if part.failed]
-    p99_us, base_p99_us = _paired(wave, max(_ENOUGH, rollout.gate.min_inferences))
+    enough = max(_ENOUGH, rollout.gate.min_inferences)
+    (p99_us, base_p99_us), compared = _paired(wave, enough)
     return Observation(
         devices=len(wave),
         confirmed=len(confirmations),
@@ -125,6 +126,8 @@ def observe(rollout: Rollout, found: Sequence[Part], *, now_ms: int) -> Observat
         settled_s=max(0.0, (now_ms - max(confirmations)) / 1000) if confirmations else 0.0,
         waiting=sum(part.wave is not None and part.wave > newest for part in found),
         before=sum(part.confirmed for part in reached) - len(confirmations),
+        compared=compared,
+        compare_from=enough if rollout.base else 0,
         complaint=f"{failed[0].name or failed[0].device} {_words(failed[0])}"
         if failed
         else "",
@@ -135,8 +138,13 @@ def _words(part: Part) -> str:
     return f"{part.phase} it: {part.reason}" if part.reason else f"{part.phase} it"
 
 
-def _paired(wave: Iterable[Part], enough: int) -> tuple[int | None, int | None]:
-    """Return p99 of release and base on the devices that have a record of both."""
+def _paired(
+    wave: Iterable[Part], enough: int
+) -> tuple[tuple[int, int] | tuple[None, None], int]:
+    """Return p99 of release and base on the devices that have a record of both.
+
+    And how many answers there are to compare; with fewer than ``enough`` there is no p99.
+    """
     new, base = Sketch(), Sketch()
     for part in wave:
         if not part.attempted:
@@ -145,9 +153,10 @@ def _paired(wave: Iterable[Part], enough: int) -> tuple[int | None, int | None]:
         if of_new.count and of_base.count:
             new.merge(of_new)
             base.merge(of_base)
-    if min(new.count, base.count) < enough:
-        return None, None
-    return round(new.quantile(_P99)), round(base.quantile(_P99))
+    compared = min(new.count, base.count)
+    if compared < enough:
+        return (None, None), compared
+    return (round(new.quantile(_P99)), round(base.quantile(_P99))), compared
 
 
 def _part(row: Any, rollout: Rollout, document: RolloutDocument) -> Part:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 
 from edgewright.core.errors import ConflictError
 from edgewright.fleet.rollout.gate import GateDecision
+from edgewright.wire import assignment
 
-RUNNING, PAUSED, HALTED, DONE = "running", "paused", "halted", "done"
+RUNNING, PAUSED, HALTED, DONE = assignment.RUNNING, "paused", "halted", "done"
 ACTIVE = (RUNNING, PAUSED)
 
 ABORTED = "aborted by operator"
