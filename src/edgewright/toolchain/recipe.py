@@ -156,17 +156,17 @@ def optimize(
         reference: The model whose answers count; ``model`` itself when None.
         contract: What must hold; the default limits only the accuracy lost.
         out: The folder to make; ``out/<stem of the model>`` when None.
-        quantization: As ``Order`` says, like ``goal``, ``budget_s`` and ``classes``.
+        quantization: As ``Order`` says.
+        goal: As ``Order`` says.
+        budget_s: Seconds after which no other candidate is begun; 0 for no end.
+        classes: Names of the classes; their numbers when empty.
         force: Overwrite what was made from other inputs.
         measure_again: Take measurements anew that an earlier run left in ``out``.
         observe: Is told what goes on.
 
     Raises:
         ContractError: It is not met, or not decided by evidence; the report is written.
-        ModelError: The model cannot be used.
-        DataError: The samples cannot be used.
-        UsageError: What is asked cannot mean anything, or would overwrite.
-        StorageError: The disk refused; a report that was there still has its files.
+        EdgewrightError: Whatever else ``carry_out`` raises.
     """
     order = Order(
         model=Path(model),
@@ -190,9 +190,15 @@ def carry_out(
     measure_again: bool = False,
     observe: Observer | None = None,
 ) -> Report:
-    """Do what ``optimize`` says, for an order; the arguments and errors are the same.
+    """Do what ``optimize`` says, for an order.
 
     Raises:
+        ContractError: No candidate meets the contract; the report is written.
+        InconclusiveError: The evidence does not decide; the report is written.
+        ModelError: The model cannot be used.
+        DataError: The samples cannot be used.
+        UsageError: What is asked cannot mean anything, or would overwrite.
+        StorageError: The disk refused; a report that was there still has its files.
         KeyboardInterrupt: It was interrupted; if anything was tried by then, and there
             was no finished run in the folder, the best so far is written.
     """
