@@ -41,10 +41,17 @@ def pytest_configure(config):
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No test finds steps that something outside of this run had done.
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgewright-cache-")
     if config.getoption("--scale") == FULL:
         settings.load_profile("soak")
     else:
         settings.load_profile("ci" if _in_ci() else "local")
+
+
+def pytest_unconfigure():
+    """Remove the cache folder of this run."""
+    shutil.rmtree(os.environ.pop("XDG_CACHE_HOME", ""), ignore_errors=True)
 
 
 def pytest_runtest_setup(item):

@@ -67,6 +67,7 @@ def start(*words: object, quiet: bool = False) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(FOLDER.resolve() / "cache")},
     )
 
 

@@ -23,6 +23,7 @@ def made(tmp_path_factory):
         data=write_data(place / "data.npz"),
         contract=CONTRACT,
         out=place / "out",
+        goal="size",
         allow_slower=True,
     )
     events = []

@@ -82,7 +82,7 @@ def test_optimize_prints_a_summary_or_one_document(run, made, folder):
     words = (
         "optimize", order.model, "--data", order.data, "-o", folder, "--allow-slower",
         "--accuracy-drop", "2", "--worst-class-drop", "6", "--max-size", "60KB",
-        "--max-latency", "200ms",
+        "--max-latency", "200ms", "--goal", "size",
     )  # fmt: skip
 
     code, text, said = run(*words)
@@ -90,7 +90,7 @@ def test_optimize_prints_a_summary_or_one_document(run, made, folder):
 
     assert code == 0
     assert f"*  {report.chosen}" in text
-    assert "measure: latency, from stored evidence" in said
+    assert "measure: latency of fused, from stored evidence" in said
     assert json.loads(document)["chosen"] == report.chosen
     assert json.loads(document)["recipe"]["contract"] == {
         "accuracy_drop_bp": 200, "worst_class_drop_bp": 600, "min_retention_bp": 9500,

@@ -70,6 +70,15 @@ def add_order(parser: argparse.ArgumentParser) -> None:
         "--quantization", choices=("auto", "int8", "none"), help="int8: int8 or an error"
     )
     parser.add_argument(
+        "--goal",
+        choices=("auto", "balanced", "size", "speed"),
+        help="what is best among all that hold the contract; auto: the first that holds "
+        "it, or balanced where nothing is limited",
+    )
+    parser.add_argument(
+        "--budget", metavar="TIME", help="begin nothing else after this, like 10m"
+    )
+    parser.add_argument(
         "--allow-slower", action="store_true", help="ship what is slower than the original"
     )
     parser.add_argument(
@@ -141,12 +150,19 @@ def read_order(args: argparse.Namespace) -> "Order":
         contract=from_table({**project.contract, **_asked(args)}),
         out=args.out,
         quantization=args.quantization or project.recipe.quantization,
+        goal=args.goal or project.recipe.goal,
+        budget_s=_seconds(args.budget or project.recipe.budget),
         policy=project.policy,
         keys=project.data.keys,
         classes=project.data.classes,
         allow_slower=args.allow_slower or project.recipe.allow_slower,
         accept_estimates=args.accept_estimates or project.recipe.accept_estimates,
     )
+
+
+def _seconds(budget: str) -> int:
+    """Return whole seconds, rounded up: a budget of 500ms is one."""
+    return -(-parse_duration_us(budget) // 1_000_000) if budget else 0
 
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:

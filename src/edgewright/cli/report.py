@@ -56,6 +56,7 @@ def text(report: "Report", folder: Path) -> str:
         "candidates:",
         *reasons,
     ]
+    parts.append(f"the search stopped: {report.stopped or 'not yet'}")
     if report.changed:
         parts += ["changed by measuring again:", *(f"  {line}" for line in report.changed)]
     return "\n".join([*parts, f"everything is in {folder}, to read in {folder}/report.html"])

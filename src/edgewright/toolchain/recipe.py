@@ -1,9 +1,10 @@
 """``optimize``: from a model, real inputs and a contract to a candidate that is proven.
 
-It loads and checks, makes candidates, writes them, measures what was written on the
-engine a device runs, and chooses by evidence. The folder it leaves holds what was
-asked (``recipe.json``), what was decided (``plan.json``), what happened
-(``report.json``), the evidence, the candidates and the golden answers.
+It loads and checks, makes candidates one by one, writes them, measures what was written
+on the engine a device runs, and chooses by evidence; the best so far is always on disk.
+The folder it leaves holds what was asked (``recipe.json``), what was decided
+(``plan.json``), what happened (``report.json``), the evidence, the candidates and the
+golden answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +23,14 @@ from edgewright.runtime.engines import Engine, load_engine
 from edgewright.toolchain.measure import accuracy, golden
 from edgewright.toolchain.measure.data import DataKeys
 from edgewright.toolchain.measure.latency import Budget
-from edgewright.toolchain.planner import inputs, outcome, workspace
-from edgewright.toolchain.planner.decide import Decision, Rules, decide
-from edgewright.toolchain.planner.gather import Bench, gather
+from edgewright.toolchain.planner import cache, inputs, outcome, workspace
+from edgewright.toolchain.planner.cache import StepCache
+from edgewright.toolchain.planner.decide import Rules, decide
+from edgewright.toolchain.planner.gather import Bench
 from edgewright.toolchain.planner.inputs import Inputs, Order
 from edgewright.toolchain.planner.ledger import Ledger
-from edgewright.toolchain.planner.perform import Workshop, check_floats
+from edgewright.toolchain.planner.perform import Workshop
+from edgewright.toolchain.planner.search import INTERRUPTED, Search
 from edgewright.toolchain.planner.values import (
     FORMAT,
     GoldenIndex,
@@ -87,11 +90,15 @@ class RecipeTable:
 
     Attributes:
         quantization: ``auto``, ``int8`` (int8 or an error) or ``none``.
+        goal: ``size``, ``speed``, ``balanced`` or ``auto``.
+        budget: How long to search, like ``"10m"``; no end when empty.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
 
     quantization: str = "auto"
+    goal: str = inputs.AUTO
+    budget: str = ""
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -133,6 +140,8 @@ def optimize(
     contract: Contract | None = None,
     out: str | Path | None = None,
     quantization: str = "auto",
+    goal: str = inputs.AUTO,
+    budget_s: int = 0,
     classes: Sequence[str] = (),
     force: bool = False,
     measure_again: bool = False,
@@ -142,25 +151,22 @@ def optimize(
 
     Args:
         model: An ONNX model from one input to one row of class scores.
-        data: An npz file with ``calibrate_images``, ``evaluate_images`` and
-            ``evaluate_labels``.
+        data: An npz file with the arrays that ``DataKeys`` names.
         device: ``host`` for this machine, or a name in the catalogue.
         reference: The model whose answers count; ``model`` itself when None.
         contract: What must hold; the default limits only the accuracy lost.
         out: The folder to make; ``out/<stem of the model>`` when None.
-        quantization: ``auto``, ``int8`` (int8 or an error) or ``none``.
+        quantization: As ``Order`` says.
+        goal: As ``Order`` says.
+        budget_s: Seconds after which no other candidate is begun; 0 for no end.
         classes: Names of the classes; their numbers when empty.
         force: Overwrite what was made from other inputs.
         measure_again: Take measurements anew that an earlier run left in ``out``.
         observe: Is told what goes on.
 
     Raises:
-        ContractError: No candidate meets the contract; the report is written.
-        InconclusiveError: The evidence does not decide; the report is written.
-        ModelError: The model cannot be used.
-        DataError: The samples cannot be used.
-        UsageError: What is asked cannot mean anything, or would overwrite.
-        StorageError: The disk refused; what was there before is untouched.
+        ContractError: It is not met, or not decided by evidence; the report is written.
+        EdgewrightError: Whatever else ``carry_out`` raises.
     """
     order = Order(
         model=Path(model),
@@ -170,6 +176,8 @@ def optimize(
         contract=contract or Contract(),
         out=Path(out) if out is not None else None,
         quantization=quantization,
+        goal=goal,
+        budget_s=budget_s,
         classes=tuple(classes),
     )
     return carry_out(order, force=force, measure_again=measure_again, observe=observe)
@@ -182,27 +190,48 @@ def carry_out(
     measure_again: bool = False,
     observe: Observer | None = None,
 ) -> Report:
-    """Do what ``optimize`` says, for an order; the arguments and errors are the same."""
+    """Do what ``optimize`` says, for an order.
+
+    Raises:
+        ContractError: No candidate meets the contract; the report is written.
+        InconclusiveError: The evidence does not decide; the report is written.
+        ModelError: The model cannot be used.
+        DataError: The samples cannot be used.
+        UsageError: What is asked cannot mean anything, or would overwrite.
+        StorageError: The disk refused; a report that was there still has its files.
+        KeyboardInterrupt: It was interrupted; if anything was tried by then, and there
+            was no finished run in the folder, the best so far is written.
+    """
     run = _Run(order, observe or _unseen)
     run.stage("load", "the model and the samples")
     given = inputs.read(order)
     workspace.check_free(order.folder, given.recipe, force=force)
+    # What an earlier run finished is replaced by a finished run only.
+    finished = workspace.finished(order.folder)
     with workspace.workspace(order.folder) as work:
         before = order.folder / workspace.EVIDENCE
-        ledger = Ledger(before, work / workspace.EVIDENCE, again=measure_again)
-        report = run.perform(given, work, ledger)
+        ledger = Ledger(before, folder=work / workspace.EVIDENCE, again=measure_again)
+        report = run.perform(given, work, ledger, keep=finished)
+        if report.stopped == INTERRUPTED and finished:
+            raise KeyboardInterrupt
         run.stage("write", "the report")
-        for name, data in (
-            (workspace.RECIPE, to_bytes(given.recipe)),
-            (workspace.PLAN, to_bytes(given.plan)),
-            (workspace.REPORT, to_bytes(report)),
-            (workspace.PAGE, page(report).encode()),
-        ):
-            durable.replace_file(work / name, data)
-        workspace.commit(work, order.folder)
+        _write(work, order.folder, given, report)
     run.say("done", outcome=report.outcome, chosen=report.chosen, folder=str(order.folder))
+    if report.stopped == INTERRUPTED:
+        raise KeyboardInterrupt
     _raise_unless_met(report, order.folder)
     return report
+
+
+def _write(work: Path, folder: Path, given: Inputs, report: Report) -> None:
+    """Bring ``folder`` to what ``report`` says."""
+    documents = {
+        workspace.RECIPE: to_bytes(given.recipe),
+        workspace.PLAN: to_bytes(given.plan),
+        workspace.PAGE: page(report).encode(),
+        workspace.REPORT: to_bytes(report),
+    }
+    workspace.commit(work, folder, documents)
 
 
 def _unseen(_event: Event) -> None:
@@ -224,15 +253,16 @@ class _Run:
         """Tell the watcher that a stage begins."""
         self.say("stage", stage=name, what=what)
 
-    def perform(self, given: Inputs, work: Path, ledger: Ledger) -> Report:
-        """Make, measure and judge the candidates; return what came of it."""
+    def perform(self, given: Inputs, work: Path, ledger: Ledger, *, keep: bool) -> Report:
+        """Make, measure and judge candidates; return what came of it.
+
+        Args:
+            given: What to work with.
+            work: Where files are made.
+            ledger: Keeps measurements.
+            keep: Leave the folder as it is until the search has stopped.
+        """
         engine = load_engine(given.plan.engine)
-        workshop = Workshop(
-            given.plan, given.graph, given.data.calibrate, work / workspace.CANDIDATES
-        )
-        made = workshop.make(lambda name: self.stage("make", name))
-        self.stage("check", "parity of the float candidates with the model")
-        check_floats(made, engine, self.order.model, given.data.evaluate)
         self.stage("answer", "the reference's answers")
         reference = accuracy.answers(engine, given.reference, given.data.evaluate)
         index = _write_golden(work, engine, given, reference)
@@ -245,24 +275,26 @@ class _Run:
             tools=given.recipe.tools,
             budget=Budget(),
         )
-        now, before = gather(
-            made,
-            bench,
-            ledger,
-            baseline=given.plan.baseline,
-            observe=lambda what: self.stage("measure", what),
-        )
-        rules = _rules(given)
-        decision = decide(now, rules)
-        report = _report(
-            given,
-            decision,
-            candidates=outcome.candidate_reports(made, now, decision),
-            left_out=workshop.left_out,
-            evidence_files=dict(ledger.used),
-            golden=index,
-            changed=outcome.changed(decide(before, rules), decision),
-        )
+        search = Search(
+            plan=given.plan,
+            workshop=Workshop(
+                given.plan, given.graph, given.data.calibrate, work / workspace.CANDIDATES,
+                cache=StepCache(cache.home(), given.recipe.tools),
+            ),
+            bench=bench,
+            ledger=ledger,
+            rules=_rules(given),
+            source=self.order.model,
+            budget_s=given.recipe.budget_s,
+            say=self.stage,
+        )  # fmt: skip
+
+        def better() -> None:
+            if not keep:
+                _write(work, self.order.folder, given, _report(given, search, index))
+
+        search.run(better)
+        report = _report(given, search, index)
         for candidate in report.candidates:
             self.say("candidate", **outcome.summary(candidate))
         return report
@@ -275,13 +307,13 @@ def _rules(given: Inputs) -> Rules:
         host=given.host.fingerprint,
         allow_slower=given.recipe.allow_slower,
         accept_estimates=given.recipe.accept_estimates,
+        goal=given.recipe.goal,
     )
 
 
-def _report(
-    given: Inputs, decision: Decision, *, left_out: dict[str, str], **found: Any
-) -> Report:
-    """Return the report: ``found`` is what was done, the rest follows from it."""
+def _report(given: Inputs, search: Search, golden_index: GoldenIndex) -> Report:
+    """Return the report on what a search has found so far."""
+    decision = search.decision()
     return Report(
         format=FORMAT,
         recipe=given.recipe,
@@ -292,7 +324,10 @@ def _report(
         outcome=decision.outcome.value,
         chosen=decision.chosen,
         missed=outcome.missed(decision),
-        left_out={**given.plan.left_out, **left_out},
+        candidates=outcome.candidate_reports(search.made, search.now, decision),
+        left_out={**given.plan.left_out, **search.workshop.left_out},
+        evidence_files=dict(search.ledger.used),
+        golden=golden_index,
         inputs=given.graph.inputs,
         outputs=given.graph.outputs,
         samples={
@@ -302,7 +337,8 @@ def _report(
         engine=given.plan.engine,
         baseline=given.plan.baseline,
         nearest=decision.nearest,
-        **found,
+        changed=outcome.changed(decide(search.before, search.rules), decision),
+        stopped=search.stopped,
     )
 
 

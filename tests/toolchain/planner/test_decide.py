@@ -14,16 +14,18 @@ from edgewright.toolchain.planner.decide import (
     Rules,
     decide,
     nearest,
+    objective,
     slower,
     verdict_on,
 )
+from edgewright.toolchain.planner.values import GOALS
 
 # A verdict takes some milliseconds of pure Python, and there are several an example.
 FEW = settings(max_examples=30)
 
 HERE, THERE = "linux-11111111", "raspberry-pi-22222222"
 CONTRACT = Contract(accuracy_drop_bp=100, worst_class_drop_bp=600, file_bytes=400, p99_us=500)
-RULES = Rules(CONTRACT, machine=HERE, host=HERE)
+RULES = Rules(CONTRACT, machine=HERE, host=HERE, goal="size")
 
 
 def known(
@@ -96,23 +98,49 @@ def test_what_is_chosen_passes_and_is_not_slower(given_):
         assert by_name[decision.nearest.candidate].choosable
 
 
+@given(given_=candidates(), goal=st.sampled_from(GOALS))
+@FEW
+def test_no_candidate_would_have_served_the_goal_better(given_, goal):
+    """Whatever passes and is not slower is at best as good by the goal as the chosen one."""
+    decision = decide(given_, replace(RULES, goal=goal))
+
+    for one in _fit(given_, decision):
+        chosen = next(c for c in given_ if c.name == decision.chosen)
+        assert objective(one, goal) >= objective(chosen, goal)
+
+
 @given(given_=candidates())
 @FEW
-def test_no_smaller_candidate_would_have_done(given_):
-    """Whatever passes and is not slower is at least as large as the chosen one."""
-    decision = decide(given_, RULES)
+def test_without_a_goal_the_first_that_holds_ships(given_):
+    """The order of the plan decides, so a search may stop there."""
+    decision = decide(given_, replace(RULES, goal=""))
 
-    by_name = {one.name: one for one in given_}
-    for one in given_:
-        fits = (
-            decision.chosen
-            and one.choosable
-            and decision.verdicts[one.name].outcome is Outcome.PASS
-            and not slower(one)
-        )
-        if fits:
-            chosen = by_name[decision.chosen]
-            assert one.figure("file_bytes") >= chosen.figure("file_bytes")
+    fit = _fit(given_, decision)
+    assert decision.chosen == (fit[0].name if fit else "")
+
+
+@pytest.mark.parametrize(
+    ("goal", "chosen"), [("size", "small"), ("speed", "fast"), ("balanced", "both")]
+)
+def test_each_goal_has_its_own_favourite(goal, chosen):
+    """300 bytes at 0.95, 390 at 0.50, 320 at 0.55: products 285, 195 and 176."""
+    given_ = [
+        known("small", size=300, ratio=(9400, 9500, 9600)),
+        known("fast", size=390, ratio=(4900, 5000, 5100)),
+        known("both", size=320, ratio=(5400, 5500, 5600)),
+    ]
+
+    assert decide(given_, replace(RULES, goal=goal)).chosen == chosen
+
+
+def test_a_percent_of_latency_is_noise():
+    """Of two that are equally fast to within it, the smaller one is the faster choice."""
+    given_ = [
+        known("large", size=390, ratio=(7900, 7996, 8100)),
+        known("small", size=300, ratio=(7900, 8004, 8100)),
+    ]
+
+    assert decide(given_, replace(RULES, goal="speed")).chosen == "small"
 
 
 @given(given_=candidates())
@@ -145,12 +173,19 @@ def test_the_nearest_contract_really_is_met(given_, retention):
         (
             [known("a", size=350), known("b", size=300)],
             "b",
-            {"a": "passes too, but is 50 bytes larger than b", "b": "smallest of 2 that pass"},
+            {
+                "a": "passes too, but is 50 bytes larger than b",
+                "b": "the smallest of 2 that pass",
+            },
         ),
         (
-            [known("a", p50=90), known("b", p50=80)],
+            [known("a"), known("b", ratio=(6900, 7000, 7100))],
             "b",
-            {"a": "passes too, but is not faster than b", "b": "smallest of 2 that pass"},
+            {
+                "a": "passes too, with 300 bytes at 0.81 times the baseline's latency; "
+                "b has 300 at 0.70",
+                "b": "the smallest of 2 that pass",
+            },
         ),
         (
             [known("float", size=390), known("int8", ratio=(13000, 13200, 13400))],
@@ -275,3 +310,14 @@ def test_limits_of_the_bundle_are_left_to_pack():
     contract = replace(CONTRACT, transport_bytes=1, storage_bytes=1)
 
     assert decide([known()], replace(RULES, contract=contract)).chosen == "int8"
+
+
+def _fit(given_, decision):
+    """Return the candidates that may ship, in the order of the plan."""
+    return [
+        one
+        for one in given_
+        if one.choosable
+        and decision.verdicts[one.name].outcome is Outcome.PASS
+        and not slower(one)
+    ]

@@ -23,33 +23,32 @@ class Stopwatch:
 
 
 def _obtain(ledger, watch, about=ABOUT, said=None):
-    return ledger.obtain(
-        "latency", about, watch, observe=said.append if said is not None else lambda _: None
-    )
+    observe = said.append if said is not None else lambda _: None
+    return ledger.obtain("latency", about, watch, of="a", observe=observe)
 
 
 def test_the_second_run_measures_nothing(tmp_path):
     """Same models, same machine: the figures of the first run, in a file of the same name."""
     watch, said = Stopwatch(), []
-    first = Ledger(tmp_path / "none", tmp_path / "one")
+    first = Ledger(tmp_path / "none", folder=tmp_path / "one")
     found = _obtain(first, watch, said=said)
 
-    second = Ledger(tmp_path / "one", tmp_path / "two")
+    second = Ledger(tmp_path / "one", folder=tmp_path / "two")
     again = _obtain(second, watch, said=said)
 
     assert again == found
     assert watch.taken == 1
     assert second.used == first.used
-    assert said == ["latency", "latency, from stored evidence"]
-    name = first.used["latency"]
+    assert said == ["latency of a", "latency of a, from stored evidence"]
+    name = first.used["latency of a"]
     assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_another_machine_measures_anew(tmp_path):
     """A figure belongs to a machine, and to the files it was taken of."""
     watch = Stopwatch()
-    _obtain(Ledger(tmp_path / "none", tmp_path / "one"), watch)
-    second = Ledger(tmp_path / "one", tmp_path / "two")
+    _obtain(Ledger(tmp_path / "none", folder=tmp_path / "one"), watch)
+    second = Ledger(tmp_path / "one", folder=tmp_path / "two")
 
     _obtain(second, watch, {**ABOUT, "machine": "there"})
     _obtain(second, watch, {**ABOUT, "models": {"a": "sha256:2"}})
@@ -60,10 +59,10 @@ def test_another_machine_measures_anew(tmp_path):
 def test_measured_again_keeps_what_it_replaced(tmp_path):
     """The new file carries the old figures, so that a change can be told ever after."""
     watch = Stopwatch()
-    _obtain(Ledger(tmp_path / "none", tmp_path / "one"), watch)
+    _obtain(Ledger(tmp_path / "none", folder=tmp_path / "one"), watch)
 
-    anew = _obtain(Ledger(tmp_path / "one", tmp_path / "two", again=True), watch)
-    later = _obtain(Ledger(tmp_path / "two", tmp_path / "three"), watch)
+    anew = _obtain(Ledger(tmp_path / "one", folder=tmp_path / "two", again=True), watch)
+    later = _obtain(Ledger(tmp_path / "two", folder=tmp_path / "three"), watch)
 
     assert anew.figures == _figures(102)
     assert anew.previous == _figures(101)
@@ -73,11 +72,22 @@ def test_measured_again_keeps_what_it_replaced(tmp_path):
 def test_an_altered_file_is_no_evidence(tmp_path):
     """Its name no longer is its digest; what it says is measured instead."""
     watch = Stopwatch()
-    first = Ledger(tmp_path / "none", tmp_path / "one")
+    first = Ledger(tmp_path / "none", folder=tmp_path / "one")
     _obtain(first, watch)
-    path = tmp_path / "one" / first.used["latency"]
+    path = tmp_path / "one" / first.used["latency of a"]
     path.write_text(path.read_text().replace("101", "001"))
 
-    found = _obtain(Ledger(tmp_path / "one", tmp_path / "two"), watch)
+    found = _obtain(Ledger(tmp_path / "one", folder=tmp_path / "two"), watch)
 
     assert found.figures == _figures(102)
+
+
+def test_a_run_that_was_killed_measures_nothing_twice(tmp_path):
+    """What it had taken is found where it was writing, even when all is measured again."""
+    watch = Stopwatch()
+    _obtain(Ledger(tmp_path / "none", folder=tmp_path / "work", again=True), watch)
+
+    resumed = Ledger(tmp_path / "none", folder=tmp_path / "work", again=True)
+
+    assert _obtain(resumed, watch).figures == _figures(101)
+    assert watch.taken == 1

@@ -23,8 +23,8 @@ PI = profile.find("raspberry-pi-5")
 @pytest.mark.parametrize(
     ("quantization", "names", "choosable"),
     [
-        ("auto", ["float", "fused", "int8-per-tensor", "int8-per-channel"], 4),
-        ("int8", ["float", "fused", "int8-per-tensor", "int8-per-channel"], 2),
+        ("auto", ["float", "fused", "int8-per-channel", "int8-per-tensor"], 4),
+        ("int8", ["float", "fused", "int8-per-channel", "int8-per-tensor"], 2),
         ("none", ["float", "fused"], 2),
     ],
 )

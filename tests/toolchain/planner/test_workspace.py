@@ -5,10 +5,11 @@ import signal
 from dataclasses import replace
 
 import pytest
+from tests.sim.disk import failing
 
 from edgewright.bundle.manifest import Policy
 from edgewright.core.contract import Contract
-from edgewright.core.errors import UsageError
+from edgewright.core.errors import StorageError, UsageError
 from edgewright.toolchain.planner import workspace
 from edgewright.toolchain.planner.values import Recipe, to_bytes
 
@@ -22,11 +23,13 @@ RECIPE = Recipe(
 
 def _fill(work, text):
     for name in (workspace.EVIDENCE, workspace.CANDIDATES, workspace.GOLDEN):
-        (work / name).mkdir()
+        (work / name).mkdir(exist_ok=True)
         (work / name / "file").write_text(text)
-    for name in (workspace.PLAN, workspace.REPORT, workspace.PAGE):
-        (work / name).write_text(text)
-    (work / workspace.RECIPE).write_bytes(to_bytes(RECIPE))
+
+
+def _documents(text):
+    names = (workspace.PLAN, workspace.REPORT, workspace.PAGE)
+    return {name: text.encode() for name in names} | {workspace.RECIPE: to_bytes(RECIPE)}
 
 
 def _state(folder):
@@ -40,7 +43,7 @@ def _state(folder):
 def _run(folder, text):
     with workspace.workspace(folder) as work:
         _fill(work, text)
-        workspace.commit(work, folder)
+        workspace.commit(work, folder, _documents(text))
 
 
 def test_a_second_run_replaces_the_first(tmp_path):
@@ -111,7 +114,7 @@ def test_an_interrupt_waits_until_the_folder_is_whole(tmp_path):
             _fill(work, "one")
             with workspace._uninterrupted():
                 os.kill(os.getpid(), signal.SIGINT)
-                workspace.commit(work, folder)
+                workspace.commit(work, folder, _documents("one"))
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
@@ -156,6 +159,81 @@ def test_a_recipe_that_cannot_be_read_needs_force(tmp_path):
         workspace.check_free(folder, RECIPE, force=False)
 
 
+@pytest.mark.parametrize("first", [None, "one", "two"], ids=["fresh", "other", "same"])
+def test_stopped_at_any_call_a_report_has_all_its_files(tmp_path, first):
+    """For every n: what is there after call n fails is no report, or a whole one."""
+    for at in range(1, 200):
+        folder = tmp_path / str(at)
+        if first is not None:
+            _run(folder, first)
+        work = tmp_path / f"{at}-work"
+        work.mkdir()
+        _fill(work, "two")
+        try:
+            with failing(folder, at, from_then_on=True) as calls:
+                workspace.commit(work, folder, _documents("two"))
+        except StorageError:
+            pass
+        else:
+            assert len(calls.names) < at
+            break
+
+        assert _whole(folder)
+    assert at > 10
+
+
+def test_a_report_of_the_same_files_is_never_gone(tmp_path):
+    """A better candidate beside the first: at no call is there a moment without a report."""
+    for at in range(1, 200):
+        folder = tmp_path / str(at)
+        _run(folder, "one")
+        work = tmp_path / f"{at}-work"
+        work.mkdir()
+        _fill(work, "one")
+        (work / workspace.CANDIDATES / "more").write_text("one")
+        try:
+            with failing(folder, at, from_then_on=True) as calls:
+                workspace.commit(work, folder, _documents("one"))
+        except StorageError:
+            assert (folder / workspace.REPORT).exists()
+            assert _whole(folder)
+        else:
+            assert len(calls.names) < at
+            break
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        (None, False),
+        ("{", False),
+        ("[]", False),
+        ("{}", False),
+        ('{"stopped": ""}', False),
+        ('{"stopped": "all were tried"}', True),
+    ],
+)
+def test_a_search_that_goes_on_has_not_finished(tmp_path, text, finished):
+    """Only a report that says why it stopped is kept until another run is done."""
+    if text is not None:
+        (tmp_path / workspace.REPORT).write_text(text)
+
+    assert workspace.finished(tmp_path) is finished
+
+
+def test_what_a_killed_run_measured_is_kept(tmp_path):
+    """Its evidence is found by the next run, and nothing else of its work."""
+    left = tmp_path / "out" / ".work"
+    for name in (workspace.EVIDENCE, workspace.CANDIDATES):
+        (left / name).mkdir(parents=True)
+        (left / name / "file").write_text("before")
+
+    with workspace.workspace(tmp_path / "out") as work:
+        held = {path.relative_to(work).as_posix() for path in work.rglob("*")}
+
+    assert held == {".keep", workspace.EVIDENCE, f"{workspace.EVIDENCE}/file"}
+
+
 def test_a_file_is_no_folder(tmp_path):
     """Nothing is written over a file."""
     (tmp_path / "out").write_text("mine")
@@ -172,6 +250,14 @@ def test_a_report_that_cannot_be_read_is_a_usage_error(tmp_path, text):
 
     with pytest.raises(UsageError, match=r"report\.json"):
         workspace.read_report(tmp_path)
+
+
+def _whole(folder):
+    """Return whether every file is of the run that the report is of, or there is none."""
+    state = _state(folder) if folder.exists() else {}
+    said = state.get(workspace.REPORT)
+    named = [f"{name}/file" for name in ("evidence", "candidates", "golden")]
+    return said is None or all(state[name] == said for name in named)
 
 
 def _fail(folder, error):

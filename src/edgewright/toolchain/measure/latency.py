@@ -35,12 +35,12 @@ class Budget:
     """How long measuring may take.
 
     Attributes:
-        seconds: For all models together; at least ``MIN_CALLS`` calls of each are
-            made however long they take.
+        seconds: For all models of a session together; at least ``MIN_CALLS`` calls of
+            each are made however long they take.
         max_calls: Of each model; more would not narrow the bounds that matter.
     """
 
-    seconds: float = 4.0
+    seconds: float = 2.0
     max_calls: int = MAX_CALLS
 
 

@@ -1,7 +1,9 @@
 """Judge candidates and choose one; pure, so every rule is tested without a model.
 
 A candidate is chosen when the contract passes on evidence and it is not slower than
-the float baseline beyond noise; among those the smallest wins, then the fastest.
+the float baseline beyond noise. Among those the goal decides: ``size`` takes the
+smallest, ``speed`` the fastest, ``balanced`` the one whose bytes times latency are
+least, each against the baseline's. Without a goal it is the first of the plan.
 """
 
 from collections.abc import Sequence
@@ -24,6 +26,13 @@ SLOWER_BP = 10_100
 PACKED = ("transport_bytes", "storage_bytes")
 
 _EXACT = frozenset({"parsed"})
+
+_RATIO_STEP = 100
+_BEST = {
+    "size": "the smallest",
+    "speed": "the fastest",
+    "balanced": "the least bytes times latency",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class Rules:
         host: Fingerprint of the machine that was measured on.
         allow_slower: Whether slower than the baseline is allowed.
         accept_estimates: Whether figures that were not measured may decide.
+        goal: One of ``planner.values.GOALS``, or empty.
     """
 
     contract: Contract
@@ -64,6 +74,7 @@ class Rules:
     host: str
     allow_slower: bool = False
     accept_estimates: bool = False
+    goal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +105,12 @@ def decide(candidates: Sequence[Known], rules: Rules) -> Decision:
         reasons[known.name] = _against(known, verdicts[known.name], rules)
         if not reasons[known.name]:
             fit.append(known)
-    fit.sort(key=_preference)
+    if rules.goal:
+        fit.sort(key=lambda known: objective(known, rules.goal))
     for known in fit[1:]:
-        reasons[known.name] = _behind(known, fit[0])
+        reasons[known.name] = _behind(known, fit[0], rules.goal)
     if fit:
-        others = len(fit) - 1
-        reasons[fit[0].name] = (
-            f"smallest of {others + 1} that pass" if others else ("the only one that passes")
-        )
+        reasons[fit[0].name] = _ahead(len(fit), rules.goal)
         return Decision(Outcome.PASS, fit[0].name, verdicts, reasons, None)
     allowed = [c for c in candidates if c.choosable]
     undecided = any(verdicts[c.name].outcome is Outcome.INCONCLUSIVE for c in allowed)
@@ -176,15 +185,37 @@ def _against(known: Known, verdict: Verdict, rules: Rules) -> str:
     return ""
 
 
-def _preference(known: Known) -> tuple[int, int, str]:
-    return known.figure("file_bytes") or 0, known.figure("p50_us") or 0, known.name
+def objective(known: Known, goal: str) -> tuple[int, int, str]:
+    """Return what ``goal`` wants least of, then what decides among equals.
+
+    Latency is the ratio to the baseline of the same minutes, in steps of one percent:
+    finer differences are noise, and then the smaller file wins.
+    """
+    size = known.figure("file_bytes") or 0
+    ratio = round((known.figure(RATIO) or _BP) / _RATIO_STEP)
+    first = {"size": (size, ratio), "speed": (ratio, size), "balanced": (size * ratio, size)}
+    return (*first[goal], known.name)
 
 
-def _behind(known: Known, chosen: Known) -> str:
+def _ahead(fit: int, goal: str) -> str:
+    if fit == 1:
+        return "the only one that passes"
+    if not goal:
+        return "the first of the plan that passes"
+    return f"{_BEST[goal]} of {fit} that pass"
+
+
+def _behind(known: Known, chosen: Known, goal: str) -> str:
+    if not goal:
+        return f"passes too, after {chosen.name} of the plan"
     mine, theirs = known.figure("file_bytes") or 0, chosen.figure("file_bytes") or 0
-    if mine != theirs:
+    if goal == "size" and mine != theirs:
         return f"passes too, but is {mine - theirs} bytes larger than {chosen.name}"
-    return f"passes too, but is not faster than {chosen.name}"
+    slow, fast = ((one.figure(RATIO) or _BP) / _BP for one in (known, chosen))
+    return (
+        f"passes too, with {mine} bytes at {slow:.2f} times the baseline's latency; "
+        f"{chosen.name} has {theirs} at {fast:.2f}"
+    )
 
 
 def _elsewhere(finding: Finding, known: set[str]) -> Finding:

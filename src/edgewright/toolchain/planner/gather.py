@@ -1,18 +1,21 @@
-"""Measure the candidates, or find what was measured of the same files before."""
+"""Measure a candidate, or find what was measured of the same files before.
 
-from collections.abc import Callable, Mapping, Sequence
+Each candidate is measured by itself, in turns with the float baseline, so that a search
+that ends early has whole evidence of everything it tried.
+"""
+
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from edgewright.core.evidence import Evidence
 from edgewright.runtime.engines import Engine
 from edgewright.toolchain.measure import accuracy, footprint, latency, sizes
 from edgewright.toolchain.measure.data import Dataset
 from edgewright.toolchain.planner.decide import Known
-from edgewright.toolchain.planner.ledger import Counts, Figures, Ledger, Measurement
+from edgewright.toolchain.planner.ledger import Ledger, Measurement
 from edgewright.toolchain.planner.perform import Made, right
 
 
@@ -27,7 +30,7 @@ class Bench:
         reference_sha256: Digest of the reference's file.
         machine: Fingerprint of this machine.
         tools: Versions that decide figures.
-        budget: How long latency may take.
+        budget: How long latency of one candidate may take.
     """
 
     engine: Engine
@@ -40,97 +43,80 @@ class Bench:
 
 
 def gather(
-    made: Sequence[Made],
+    one: Made,
+    baseline: Made,
     bench: Bench,
     ledger: Ledger,
     *,
-    baseline: str,
     observe: Callable[[str], None],
-) -> tuple[list[Known], list[Known]]:
-    """Return what is known of each candidate, and what was before it was measured again.
+) -> tuple[Known, Known]:
+    """Return what is known of a candidate, and what was before it was measured again.
 
     Args:
-        made: The candidates.
+        one: The candidate.
+        baseline: What its latency is compared with; may be the candidate itself.
         bench: What to measure with.
         ledger: Keeps measurements.
-        baseline: The candidate the others' latency is compared with.
         observe: Is told what is measured, before it is.
     """
-    models = {one.plan.name: one.sha256 for one in made}
+    name = one.plan.name
+    models = {name: one.sha256}
     about = {"models": models, "machine": bench.machine, "tools": dict(bench.tools)}
     samples = {"data": bench.data.sha256}
+    against = {"baseline": baseline.sha256}
     taken: dict[str, Measurement] = {}
     for kind, more, take in (
-        (
-            "accuracy",
-            {**samples, "reference": bench.reference_sha256},
-            lambda: Measurement("", "", counts=_accuracy(made, bench)),
-        ),
-        (
-            "latency",
-            {**samples, "baseline": baseline},
-            lambda: Measurement("", "", figures=_latency(made, bench, baseline)),
-        ),
-        ("footprint", {}, lambda: Measurement("", "", figures=_footprint(made, bench))),
+        ("accuracy", {**samples, "reference": bench.reference_sha256}, _accuracy),
+        ("latency", {**samples, **against}, lambda m, b: _latency(m, baseline, b)),
+        ("footprint", {}, _footprint),
     ):
-        taken[kind] = ledger.obtain(kind, {**about, **more}, take, observe=observe)
-    exact = {one.plan.name: sizes.file_bytes(one.model.parent, bench.machine) for one in made}
-    counts = taken["accuracy"].counts
-    now = [taken[kind].figures for kind in ("latency", "footprint")]
-    before = [taken[kind].previous or taken[kind].figures for kind in ("latency", "footprint")]
-    return _known(made, exact, counts, now), _known(made, exact, counts, before)
-
-
-def _known(
-    made: Sequence[Made],
-    exact: Mapping[str, Evidence],
-    counts: Counts,
-    figures: Sequence[Figures],
-) -> list[Known]:
-    return [
-        Known(
-            name=one.plan.name,
-            choosable=one.plan.choosable,
-            evidence=(
-                exact[one.plan.name],
-                *(e for found in figures for e in found[one.plan.name]),
-            ),
-            counts=counts[one.plan.name],
+        taken[kind] = ledger.obtain(
+            kind,
+            {**about, **more},
+            lambda take=take: take(one, bench),  # type: ignore[misc]
+            of=name,
+            observe=observe,
         )
-        for one in made
+    exact = sizes.file_bytes(one.model.parent, bench.machine)
+    now = [taken[kind].figures[name] for kind in ("latency", "footprint")]
+    before = [
+        (taken[kind].previous or taken[kind].figures)[name]
+        for kind in ("latency", "footprint")
     ]
+    counts = taken["accuracy"].counts[name]
+    return (
+        Known(name, one.plan.choosable, (exact, *now[0], *now[1]), counts),
+        Known(name, one.plan.choosable, (exact, *before[0], *before[1]), counts),
+    )
 
 
-def _accuracy(made: Sequence[Made], bench: Bench) -> Counts:
+def _accuracy(one: Made, bench: Bench) -> Measurement:
     data = bench.data
     reference = right(bench.reference, data.labels)
-    found = {}
-    for one in made:
-        answered = accuracy.answers(bench.engine, one.model, data.evaluate)
-        found[one.plan.name] = accuracy.paired_counts(
-            reference, right(answered, data.labels), data
-        )
-    return found
+    answered = accuracy.answers(bench.engine, one.model, data.evaluate)
+    counts = accuracy.paired_counts(reference, right(answered, data.labels), data)
+    return Measurement("", "", counts={one.plan.name: counts})
 
 
-def _latency(made: Sequence[Made], bench: Bench, baseline: str) -> Figures:
+def _latency(one: Made, baseline: Made, bench: Bench) -> Measurement:
     with ExitStack() as stack:
         sessions = {}
-        for one in made:
-            sessions[one.plan.name] = bench.engine.load(one.model)
-            stack.callback(sessions[one.plan.name].close)
-        return latency.measure(
+        for made in (baseline, one):
+            if made.plan.name not in sessions:
+                sessions[made.plan.name] = bench.engine.load(made.model)
+                stack.callback(sessions[made.plan.name].close)
+        figures = latency.measure(
             sessions,
             bench.data.evaluate,
-            baseline=baseline,
+            baseline=baseline.plan.name,
             machine=bench.machine,
             budget=bench.budget,
         )
+    return Measurement("", "", figures={one.plan.name: figures[one.plan.name]})
 
 
-def _footprint(made: Sequence[Made], bench: Bench) -> Figures:
-    return footprint.measure(
-        {one.plan.name: one.model for one in made},
-        engine=bench.engine.name,
-        machine=bench.machine,
+def _footprint(one: Made, bench: Bench) -> Measurement:
+    figures = footprint.measure(
+        {one.plan.name: one.model}, engine=bench.engine.name, machine=bench.machine
     )
+    return Measurement("", "", figures=figures)

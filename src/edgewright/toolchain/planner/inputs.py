@@ -18,13 +18,14 @@ from edgewright.toolchain.measure.data import load as load_data
 from edgewright.toolchain.planner.plan import make_plan
 from edgewright.toolchain.planner.values import (
     FORMAT,
+    GOALS,
     QUANTIZATIONS,
     Machine,
     Plan,
     Recipe,
 )
 
-HOST = "host"
+HOST, AUTO = "host", "auto"
 _TOOLS = ("edgewright", "numpy", "onnx", "onnxruntime")
 
 
@@ -40,6 +41,9 @@ class Order:
         contract: What must hold.
         out: The folder to make; ``out/<stem of the model>`` when None.
         quantization: ``auto``, ``int8`` (int8 or an error) or ``none``.
+        goal: ``size``, ``speed`` or ``balanced``; ``auto`` is ``balanced`` where the
+            contract limits no quantity, and else the first candidate that holds it.
+        budget_s: Seconds after which no other candidate is begun; 0 for no end.
         policy: Limits for the trial on a device.
         keys: What the arrays of ``data`` are called.
         classes: Names of the classes; their numbers when empty.
@@ -54,6 +58,8 @@ class Order:
     contract: Contract = field(default_factory=Contract)
     out: Path | None = None
     quantization: str = "auto"
+    goal: str = AUTO
+    budget_s: int = 0
     policy: Policy = field(default_factory=Policy)
     keys: DataKeys = field(default_factory=DataKeys)
     classes: tuple[str, ...] = ()
@@ -67,6 +73,12 @@ class Order:
                 f"quantization cannot be {self.quantization!r}",
                 hint=nearest(self.quantization, list(QUANTIZATIONS)),
             )
+        if self.goal not in {AUTO, *GOALS}:
+            raise UsageError(
+                f"goal cannot be {self.goal!r}", hint=nearest(self.goal, [AUTO, *GOALS])
+            )
+        if self.budget_s < 0:
+            raise UsageError(f"budget must be at least 0 s, got {self.budget_s}")
 
     @property
     def folder(self) -> Path:
@@ -126,6 +138,8 @@ def read(order: Order) -> Inputs:
         classes=data.classes,
         tools={name: version(name) for name in _TOOLS},
         quantization=order.quantization,
+        goal=_goal(order),
+        budget_s=order.budget_s,
         allow_slower=order.allow_slower,
         accept_estimates=order.accept_estimates,
     )
@@ -136,6 +150,13 @@ def read(order: Order) -> Inputs:
         )
     machines = _machine(order.device, device), _machine(HOST, host)
     return Inputs(graph, reference, data, *machines, recipe, make_plan(recipe, device))
+
+
+def _goal(order: Order) -> str:
+    """Return what is searched for; nothing where a contract's limits say it all."""
+    if order.goal != AUTO:
+        return order.goal
+    return "" if order.contract.limits() else "balanced"
 
 
 def _machine(name: str, kind: DeviceProfile) -> Machine:

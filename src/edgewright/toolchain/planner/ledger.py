@@ -22,7 +22,7 @@ Counts = dict[str, tuple[PairedCounts, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One thing measured of all candidates together.
+    """One thing measured of one candidate.
 
     Attributes:
         kind: accuracy, latency or footprint.
@@ -42,18 +42,21 @@ class Measurement:
 class Ledger:
     """The evidence folder of one run.
 
-    ``used`` names the file of each kind of measurement this run relies on.
+    ``used`` names the file of each measurement this run relies on, by kind and candidate:
+    ``latency of fused``.
     """
 
-    def __init__(self, before: Path, folder: Path, *, again: bool = False) -> None:
-        """Read what an earlier run left.
+    def __init__(self, *before: Path, folder: Path, again: bool = False) -> None:
+        """Read what earlier runs left.
 
         Args:
-            before: Its evidence folder, which need not exist.
+            before: Their evidence folders, which need not exist.
             folder: Where this run's evidence is written.
-            again: Measure even what is there.
+            again: Measure even what is there, unless this run took it before it ended.
         """
-        self._known = _read_all(before)
+        self._known = {key: one for place in before for key, one in read_all(place).items()}
+        self._mine = read_all(folder)
+        self._known.update(self._mine)
         self._folder = folder
         self._again = again
         self.used: dict[str, str] = {}
@@ -64,6 +67,7 @@ class Ledger:
         about: Mapping[str, object],
         take: Callable[[], Measurement],
         *,
+        of: str,
         observe: Callable[[str], None],
     ) -> Measurement:
         """Return the measurement about ``about``, taken now unless it was before.
@@ -72,29 +76,31 @@ class Ledger:
             kind: accuracy, latency or footprint.
             about: Everything that decides the figures: digests, machine, versions.
             take: Measures; ``kind`` and ``key`` are filled in here.
+            of: The candidate's name.
             observe: Is told first what is done.
         """
         key = digest.of_bytes(canonical.encode({"kind": kind, **about}))
         known = self._known.get(key)
-        if known is not None and not self._again:
-            observe(f"{kind}, from stored evidence")
-            self._write(known)
+        what = f"{kind} of {of}"
+        if known is not None and (key in self._mine or not self._again):
+            observe(f"{what}, from stored evidence")
+            self._write(what, known)
             return known
-        observe(kind)
+        observe(what)
         taken = replace(take(), kind=kind, key=key)
         if known is not None:
             taken = replace(taken, previous=known.figures)
-        self._write(taken)
+        self._write(what, taken)
         return taken
 
-    def _write(self, measurement: Measurement) -> None:
+    def _write(self, what: str, measurement: Measurement) -> None:
         data = to_bytes(measurement)
         name = f"{digest.hex_of(digest.of_bytes(data))}.json"
         durable.replace_file(self._folder / name, data)
-        self.used[measurement.kind] = name
+        self.used[what] = name
 
 
-def _read_all(folder: Path) -> dict[str, Measurement]:
+def read_all(folder: Path) -> dict[str, Measurement]:
     """Return every measurement of a folder by key; a file that was altered is ignored."""
     found = {}
     for path in sorted(folder.glob("*.json")):

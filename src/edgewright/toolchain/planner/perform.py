@@ -1,6 +1,9 @@
-"""Make the candidates of a plan: apply, lower, write, and check what was written."""
+"""Make the candidates of a plan: apply, lower, write, and check what was written.
 
-from collections.abc import Callable, Sequence
+A step that was done before, for another candidate or in a run that was ended, is taken
+from the cache: it is named by all that decides its bytes.
+"""
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ from edgewright.core.errors import ModelError, QuantizeError
 from edgewright.runtime.engines import Engine
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.measure import accuracy, parity
+from edgewright.toolchain.planner.cache import StepCache
 from edgewright.toolchain.planner.values import CandidatePlan, DoneStep, Plan, Step
 from edgewright.toolchain.targets import TARGETS, load_target
-from edgewright.toolchain.techniques import TECHNIQUES, load_technique
+from edgewright.toolchain.techniques import TECHNIQUES, Applied, load_technique
 
 # Real inputs on which a float candidate is compared with its source.
 _PARITY_SAMPLES = 64
@@ -55,6 +59,8 @@ class Workshop:
         source: The user's graph.
         samples: Calibration inputs.
         folder: Gets a folder for each candidate.
+        cache: Keeps steps over runs; None to do each anew.
+        made: What was made, in order.
         left_out: What was not made, and why.
     """
 
@@ -62,34 +68,38 @@ class Workshop:
     source: Graph
     samples: npt.NDArray[Any]
     folder: Path
+    cache: StepCache | None = None
+    made: list[Made] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     _done: dict[tuple[str, ...], tuple[Graph, DoneStep]] = field(default_factory=dict)
+    _given: str = ""
 
-    def make(self, observe: Callable[[str], None]) -> list[Made]:
-        """Return the candidates that could be made; ``observe`` is told each name first.
+    def make(self, candidate: CandidatePlan) -> Made | None:
+        """Return a candidate, or None where ``left_out`` says why there is none."""
+        try:
+            one = self._one(candidate)
+        except QuantizeError as error:
+            self.left_out[candidate.name] = str(error)
+            return None
+        if one is not None:
+            self.made.append(one)
+        return one
+
+    def check_any(self) -> None:
+        """Refuse to go on when nothing that may be chosen could be made.
 
         Raises:
-            QuantizeError: No candidate that may be chosen could be made.
+            QuantizeError: With the reason of each.
         """
-        made: list[Made] = []
-        for candidate in self.plan.candidates:
-            observe(candidate.name)
-            try:
-                one = self._one(candidate, made)
-            except QuantizeError as error:
-                self.left_out[candidate.name] = str(error)
-                continue
-            if one is not None:
-                made.append(one)
-        if not any(one.plan.choosable for one in made):
-            reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
-            raise QuantizeError(
-                f"no candidate could be made: {reasons}",
-                hint="Ask for --quantization auto, or look at what the model consists of.",
-            )
-        return made
+        if any(one.plan.choosable for one in self.made):
+            return
+        reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
+        raise QuantizeError(
+            f"no candidate could be made: {reasons}",
+            hint="Ask for --quantization auto, or look at what the model consists of.",
+        )
 
-    def _one(self, candidate: CandidatePlan, made: Sequence[Made]) -> Made | None:
+    def _one(self, candidate: CandidatePlan) -> Made | None:
         graph, done = self.source, []
         path: tuple[str, ...] = ()
         for step in candidate.steps:
@@ -101,7 +111,7 @@ class Workshop:
             return None
         files = load_target(self.plan.target).lower(graph)
         digests = {name: digest.of_bytes(data) for name, data in files.items()}
-        twin = next((other for other in made if other.files == digests), None)
+        twin = next((other for other in self.made if other.files == digests), None)
         if twin is not None:
             self.left_out[candidate.name] = f"came out as the same files as {twin.plan.name}"
             return None
@@ -114,47 +124,62 @@ class Workshop:
     def _step(self, path: tuple[str, ...], graph: Graph, step: Step) -> tuple[Graph, DoneStep]:
         """Apply one step, or take what came of it for another candidate."""
         if path not in self._done:
-            technique = load_technique(step.technique)
-            samples = self.samples if TECHNIQUES[step.technique].calibrates else None
-            notes: tuple[str, ...]
-            try:
-                result = technique.apply(graph, step.settings, samples)
-            except QuantizeError:
-                raise
-            except ModelError as error:
-                # A float step that a graph does not allow is left out by name; the
-                # steps after it are still worth trying.
-                after, applied, notes = graph, False, (str(error),)
-            else:
-                after, applied, notes = result.graph, result.changed, result.notes
-            did = DoneStep(step.technique, step.settings, step.reason, applied, notes)
-            self._done[path] = (after, did)
+            result = self._apply(graph, step)
+            did = DoneStep(
+                step.technique, step.settings, step.reason, result.changed, result.notes
+            )
+            self._done[path] = (result.graph, did)
         return self._done[path]
 
+    def _apply(self, graph: Graph, step: Step) -> Applied:
+        calibrates = TECHNIQUES[step.technique].calibrates
+        key = ""
+        if self.cache is not None:
+            samples = self._samples_digest() if calibrates else ""
+            key = self.cache.key(graph, step, samples)
+            if (known := self.cache.get(key)) is not None:
+                return known
+        technique = load_technique(step.technique)
+        try:
+            result = technique.apply(
+                graph, step.settings, self.samples if calibrates else None
+            )
+        except QuantizeError:
+            raise
+        except ModelError as error:
+            # A float step that a graph does not allow is left out by name; the steps
+            # after it are still worth trying.
+            return Applied(graph, changed=False, notes=(str(error),))
+        if self.cache is not None:
+            self.cache.put(key, result)
+        return result
 
-def check_floats(
-    made: Sequence[Made],
-    engine: Engine,
-    source: Path,
-    samples: npt.NDArray[Any],
-) -> None:
-    """Compare every candidate that should answer exactly like the source with it.
+    def _samples_digest(self) -> str:
+        if not self._given:
+            held = self.samples
+            what = f"{held.dtype} {held.shape} {digest.of_bytes(held.tobytes())}"
+            self._given = digest.of_bytes(what.encode())
+        return self._given
+
+
+def check_float(one: Made, engine: Engine, source: Path, samples: npt.NDArray[Any]) -> None:
+    """Compare a candidate that should answer exactly like the source with it.
 
     Args:
-        made: All candidates; those with integer weights are judged by accuracy instead.
+        one: The candidate; where its weights are rounded, accuracy judges it instead.
         engine: What runs both.
         source: The file as the user gave it.
         samples: Real inputs.
 
     Raises:
-        ParityError: A written model answers differently.
+        ParityError: The written model answers differently.
     """
+    if any(not TECHNIQUES[step.technique].exact for step in one.steps):
+        return
     some = samples[:_PARITY_SAMPLES]
     expected = accuracy.answers(engine, source, some)
-    for one in made:
-        if not any(TECHNIQUES[step.technique].calibrates for step in one.steps):
-            answered = accuracy.answers(engine, one.model, some)
-            parity.check_parity(expected, answered, one.plan.name)
+    answered = accuracy.answers(engine, one.model, some)
+    parity.check_parity(expected, answered, one.plan.name)
 
 
 def right(

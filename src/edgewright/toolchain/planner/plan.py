@@ -1,4 +1,8 @@
-"""What to try for a recipe, and why; decided before anything is done."""
+"""What to try for a recipe, and why; decided before anything is done.
+
+Candidates stand in the order of what they risk: without a goal the first that holds the
+contract ships, and what comes after it is not tried.
+"""
 
 from edgewright.core.errors import TargetError
 from edgewright.core.profile import DeviceProfile
@@ -12,8 +16,8 @@ _FUSE = Step(
 )
 _QUARTER = "a quarter of the weight bytes and 8-bit arithmetic"
 _SCALES = {
-    "tensor": "one scale a tensor is the smallest",
     "channel": "one scale a channel keeps more of the answers",
+    "tensor": "one scale a tensor is the smallest",
 }
 _NARROW = (
     "weights within 7 bits, because this processor adds two 8-bit products in 16 bits, "

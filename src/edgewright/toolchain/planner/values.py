@@ -20,6 +20,10 @@ FORMAT = 1
 # What may be chosen: everything, int8 or an error, floats only.
 QUANTIZATIONS = ("auto", "int8", "none")
 
+# What is searched for among the candidates that hold the contract. Without a goal the
+# first that holds it ships, and nothing after it is tried.
+GOALS = ("balanced", "size", "speed")
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -33,6 +37,8 @@ class Recipe:
         accept_estimates: Whether figures that were not measured may decide.
         classes: Names of the classes, one an output.
         tools: Versions that decide bytes.
+        goal: One of ``GOALS``, or empty: the first candidate that holds ships.
+        budget_s: Seconds after which no other candidate is begun; 0 for no end.
     """
 
     format: int
@@ -48,9 +54,13 @@ class Recipe:
     quantization: str = "auto"
     allow_slower: bool = False
     accept_estimates: bool = False
+    goal: str = ""
+    budget_s: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a wish we have no word for."""
+        if self.goal not in {"", *GOALS}:
+            raise ValueError(f"goal must be one of {', '.join(GOALS)}, got {self.goal!r}")
         if self.quantization not in QUANTIZATIONS:
             known = ", ".join(QUANTIZATIONS)
             raise ValueError(f"quantization must be one of {known}, got {self.quantization!r}")
@@ -222,6 +232,7 @@ class Report:
         left_out: What was not made, and why.
         evidence_files: The evidence files of ``evidence/`` by what they are about.
         changed: Decisions that new measurements changed, one sentence each.
+        stopped: Why no other candidate was tried; empty while a run goes on.
         samples: How many samples there were to evaluate and to calibrate on.
     """
 
@@ -245,6 +256,7 @@ class Report:
     baseline: str
     nearest: Nearest | None = None
     changed: tuple[str, ...] = field(default=())
+    stopped: str = ""
 
     def candidate(self, name: str) -> CandidateReport:
         """Return the candidate called ``name``; a ValueError when there is none."""

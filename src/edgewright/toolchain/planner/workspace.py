@@ -1,13 +1,15 @@
-"""The folder of a run: made beside, moved in at once, other files in it untouched.
+"""The folder of a run: made beside, whole whenever it has a report, other files untouched.
 
-Everything is written under ``.work`` in the folder and takes its place only when it is
-whole. ``report.json`` goes first and comes back last: a folder that has one is finished.
+Everything is written under ``.work`` in the folder and then takes its place, the files
+first and ``report.json`` last: whenever there is a report, every file it names is there.
+That may be while a search still goes on; its report then says that it has not stopped.
+What a killed run had measured is found again in its ``.work``.
 """
 
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +20,6 @@ from edgewright.toolchain.planner.values import Recipe, Report
 RECIPE, PLAN, REPORT, PAGE = "recipe.json", "plan.json", "report.json", "report.html"
 EVIDENCE, CANDIDATES, GOLDEN = "evidence", "candidates", "golden"
 _FOLDERS = (EVIDENCE, CANDIDATES, GOLDEN)
-_FILES = (RECIPE, PLAN, PAGE, REPORT)
 _WORK = ".work"
 
 # What makes a finished folder the work of other inputs.
@@ -69,14 +70,18 @@ def check_free(folder: Path, recipe: Recipe, *, force: bool) -> None:
 
 @contextmanager
 def workspace(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write into; it is removed whatever happens.
+    """Yield a folder to write into; it is removed whatever happens, short of a kill.
+
+    It is empty but for the evidence that a killed run left.
 
     Raises:
         StorageError: The disk refused.
     """
     fresh = not folder.exists()
     work = folder / _WORK
-    durable.remove(work)
+    for left in sorted(work.iterdir()) if work.is_dir() else ():
+        if left.name != EVIDENCE:
+            durable.remove(left)
     durable.replace_file(work / ".keep", b"")
     try:
         yield work
@@ -86,19 +91,62 @@ def workspace(folder: Path) -> Iterator[Path]:
             durable.remove(folder)
 
 
-def commit(work: Path, folder: Path) -> None:
-    """Move what ``work`` holds into ``folder``; an interrupt waits until it is done.
+def finished(folder: Path) -> bool:
+    """Return whether ``folder`` has the report of a search that came to its end."""
+    try:
+        return bool(json.loads((folder / REPORT).read_text()).get("stopped"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def commit(work: Path, folder: Path, documents: Mapping[str, bytes]) -> None:
+    """Copy what ``work`` holds into ``folder``; an interrupt waits until it is done.
+
+    Killed at any moment, ``folder`` has no report, or one whose files are all there.
+
+    Args:
+        work: As ``workspace`` yields it.
+        folder: The folder of the run.
+        documents: Files beside those of ``work``; the report is written last.
 
     Raises:
-        StorageError: The disk refused; ``folder`` then has no report.
+        StorageError: The disk refused.
     """
+    made = _files(work)
     with _uninterrupted():
-        durable.remove(folder / REPORT)
-        for name in _FOLDERS:
-            durable.remove(folder / name)
-            durable.replace_tree(work / name, folder / name)
-        for name in _FILES:
-            durable.replace_file(folder / name, (work / name).read_bytes())
+        there = _files(folder)
+        clash = [name for name in made if name in there and not _same(work, folder, name)]
+        if clash:
+            durable.remove(folder / REPORT)
+        for name in made:
+            if name in clash or name not in there:
+                durable.replace_file(folder / name, (work / name).read_bytes())
+        for name in sorted(documents, key=lambda name: name == REPORT):
+            durable.replace_file(folder / name, documents[name])
+        _sweep(folder, [name for name in there if name not in made])
+
+
+def _files(root: Path) -> list[str]:
+    """Return the files of a run below ``root``, by their path from there."""
+    return sorted(
+        path.relative_to(root).as_posix()
+        for name in _FOLDERS
+        for path in (root / name).rglob("*")
+        if path.is_file()
+    )
+
+
+def _same(work: Path, folder: Path, name: str) -> bool:
+    return (work / name).read_bytes() == (folder / name).read_bytes()
+
+
+def _sweep(folder: Path, names: list[str]) -> None:
+    """Remove files no report names, and the folders they leave empty."""
+    for name in names:
+        durable.remove(folder / name)
+        parent = (folder / name).parent
+        if parent.parent != folder and not any(parent.iterdir()):
+            durable.remove(parent)
 
 
 @contextmanager

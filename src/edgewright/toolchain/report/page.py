@@ -253,7 +253,9 @@ def _candidates(report: Report) -> str:
         f"<li><b>{escape(name)}</b>: {escape(why)}</li>"
         for name, why in sorted(report.left_out.items())
     )
-    after = f'<p class="quiet">Not made:</p><ul>{left_out}</ul>' if left_out else ""
+    stopped = report.stopped or "not yet; this is the best so far"
+    after = f'<p class="quiet">The search stopped: {escape(stopped)}.</p>'
+    after += f'<p class="quiet">Not made:</p><ul>{left_out}</ul>' if left_out else ""
     if report.device.fingerprint != report.host.fingerprint:
         after += (
             f"<p>Latency and memory are those of {escape(report.host.title)}, "

@@ -68,12 +68,14 @@ class TechniqueInfo:
         name: As users write it; also the sibling package that holds ``TECHNIQUE``.
         summary: What it is for, one sentence.
         calibrates: Whether it needs samples of real input.
+        exact: Whether the graph still computes the same, to rounding.
         settings: Every setting with its values, the default first.
     """
 
     name: str
     summary: str
     calibrates: bool
+    exact: bool
     settings: Mapping[str, tuple[str, ...]]
 
 
@@ -84,12 +86,14 @@ TECHNIQUES = {
             "fuse",
             "Compute once what never changes, and one node where several did the same.",
             calibrates=False,
+            exact=True,
             settings={"level": ("portable", "none")},
         ),
         TechniqueInfo(
             "quantize",
             "Store weights as int8 and compute on 8-bit activations.",
             calibrates=True,
+            exact=False,
             settings={"granularity": ("channel", "tensor"), "bits": ("8", "7")},
         ),
     )

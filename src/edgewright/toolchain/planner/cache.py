@@ -1,0 +1,101 @@
+"""Steps that were done, kept over runs: content-addressed, checked, and bounded in bytes.
+
+A step is named by all that decides its bytes: the graph it was given, the technique with
+its settings, the calibration samples and the versions of the tools. What is found is
+believed only if its own digest says that it is whole. The cache is a convenience: when
+the disk refuses to keep something, the step has still been done.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from edgewright.core import canonical, digest, durable
+from edgewright.core.errors import ModelError, StorageError
+from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.planner.values import Step
+from edgewright.toolchain.techniques import Applied
+
+CAP_BYTES = 2 << 30
+_SUFFIX = ".step"
+
+
+def home() -> Path:
+    """Return the person's cache folder: ``$XDG_CACHE_HOME/edgewright/steps``."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "edgewright" / "steps"
+
+
+class StepCache:
+    """A folder of steps; the least recently used go when it grows over its cap."""
+
+    def __init__(
+        self, folder: Path, tools: Mapping[str, str], *, cap_bytes: int = CAP_BYTES
+    ) -> None:
+        """Use ``folder``, which need not exist; ``tools`` are versions that decide bytes."""
+        self._folder = folder
+        self._tools = dict(tools)
+        self._cap = cap_bytes
+
+    def key(self, graph: Graph, step: Step, samples: str) -> str:
+        """Return the name of a step: ``samples`` is their digest, empty if none are read."""
+        about = {
+            "graph": graph.digest,
+            "technique": step.technique,
+            "settings": dict(step.settings),
+            "samples": samples,
+            "tools": self._tools,
+        }
+        return digest.hex_of(digest.of_bytes(canonical.encode(about)))
+
+    def get(self, key: str) -> Applied | None:
+        """Return what came of a step, None where it is not known or is damaged."""
+        path = self._folder / f"{key}{_SUFFIX}"
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        head, _, body = data.partition(b"\n")
+        try:
+            said: dict[str, Any] = json.loads(head)
+            if said["sha256"] != _whole(key, said, body):
+                return None
+            graph = Graph(onnx.load_model_from_string(body))
+        except (ValueError, KeyError, TypeError, DecodeError, ModelError):
+            return None
+        return Applied(graph, changed=said["changed"], notes=tuple(said["notes"]))
+
+    def put(self, key: str, result: Applied) -> None:
+        """Keep what came of a step, if the disk lets."""
+        body = result.graph.to_bytes()
+        said: dict[str, Any] = {"changed": result.changed, "notes": list(result.notes)}
+        said["sha256"] = _whole(key, said, body)
+        head = json.dumps(said, sort_keys=True).encode()
+        try:
+            durable.replace_file(self._folder / f"{key}{_SUFFIX}", (head, b"\n", body))
+            self._trim()
+        except (StorageError, OSError):
+            return
+
+    def _trim(self) -> None:
+        held = []
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            stat = path.stat()
+            held.append((stat.st_mtime_ns, path.name, stat.st_size))
+        total = sum(size for *_, size in held)
+        for _, name, size in sorted(held):
+            if total <= self._cap:
+                return
+            durable.remove(self._folder / name)
+            total -= size
+
+
+def _whole(key: str, said: Mapping[str, Any], body: bytes) -> str:
+    about = {"key": key, "changed": said["changed"], "notes": list(said["notes"])}
+    return digest.of_bytes(canonical.encode(about) + body)

@@ -1,0 +1,127 @@
+"""Try the candidates of a plan one by one; the best so far is always whole.
+
+Without a goal the search ends at the first candidate that holds the contract; with one
+it goes on until all are tried or the budget is spent. A first Ctrl-C ends it like a
+spent budget: what was tried is judged and written.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from edgewright.toolchain.planner.decide import Decision, Known, Rules, decide
+from edgewright.toolchain.planner.gather import Bench, gather
+from edgewright.toolchain.planner.ledger import Ledger
+from edgewright.toolchain.planner.perform import Made, Workshop, check_float
+from edgewright.toolchain.planner.values import Plan
+
+ALL, FIRST, INTERRUPTED = "all were tried", "the first that holds", "it was interrupted"
+
+
+@dataclass(slots=True)
+class Search:
+    """One search.
+
+    Attributes:
+        plan: What to try, in this order.
+        workshop: Makes candidates.
+        bench: Measures them.
+        ledger: Keeps the measurements.
+        rules: What they are judged by.
+        source: The model as it was given.
+        budget_s: Seconds after which nothing else is begun; 0 for no end.
+        say: Is told the stage and what is done in it.
+        made: What was made and measured, in order.
+        now: What is known of each.
+        before: The same by the measurements that were replaced.
+        stopped: Why it ended; empty while it goes on.
+    """
+
+    plan: Plan
+    workshop: Workshop
+    bench: Bench
+    ledger: Ledger
+    rules: Rules
+    source: Path
+    budget_s: int
+    say: Callable[[str, str], None]
+    made: list[Made] = field(default_factory=list)
+    now: list[Known] = field(default_factory=list)
+    before: list[Known] = field(default_factory=list)
+    stopped: str = ""
+
+    def run(self, better: Callable[[], None]) -> None:
+        """Try candidates until there is a reason to stop.
+
+        Args:
+            better: Called whenever another candidate is the best so far.
+
+        Raises:
+            QuantizeError: Nothing that may be chosen could be made.
+            ParityError: A written float model answers differently from the source.
+        """
+        started, best = monotonic(), ""
+        try:
+            for candidate in self.plan.candidates:
+                self._try(candidate.name)
+                found = self._best()
+                if found and found != best:
+                    best = found
+                    better()
+                self.stopped = self._enough(best, monotonic() - started)
+                if self.stopped:
+                    break
+        except KeyboardInterrupt:
+            if not best:
+                raise
+            self.stopped = INTERRUPTED
+        self.stopped = self.stopped or ALL
+        self.workshop.check_any()
+
+    def decision(self) -> Decision:
+        """Return what the evidence so far comes to."""
+        return decide(self.now, self.rules)
+
+    def _try(self, name: str) -> None:
+        candidate = next(c for c in self.plan.candidates if c.name == name)
+        self.say("make", name)
+        one = self.workshop.make(candidate)
+        if one is None:
+            return
+        self.say("check", f"{name} against the model")
+        check_float(one, self.bench.engine, self.source, self.bench.data.evaluate)
+        baseline = self.made[0] if self.made else one
+        now, before = gather(
+            one,
+            baseline,
+            self.bench,
+            self.ledger,
+            observe=lambda what: self.say("measure", what),
+        )
+        self.made.append(one)
+        self.now.append(now)
+        self.before.append(before)
+
+    def _best(self) -> str:
+        """Return what would ship now; nearest where nothing holds; empty if nothing may."""
+        if not any(known.choosable for known in self.now):
+            return ""
+        decision = self.decision()
+        if decision.nearest is not None:
+            return f"nearest {decision.nearest.candidate}"
+        return decision.chosen
+
+    def _enough(self, best: str, spent_s: float) -> str:
+        left = [c for c in self.plan.candidates if c.name not in self._tried()]
+        if not left:
+            return ""
+        names = ", ".join(c.name for c in left)
+        if not self.rules.goal and best and not best.startswith("nearest "):
+            return f"{FIRST}; not tried: {names}"
+        if self.budget_s and best and spent_s > self.budget_s:
+            return f"the budget of {self.budget_s} s is spent; not tried: {names}"
+        return ""
+
+    def _tried(self) -> set[str]:
+        return {one.plan.name for one in self.made} | set(self.workshop.left_out)
