@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from tests.sim.models import model, quarters, samples, write_data, write_model
 
 import edgewright
+from edgewright.cli.report import text
 from edgewright.core import digest, records
 from edgewright.core.contract import Contract
 from edgewright.core.errors import (
@@ -35,6 +36,8 @@ from edgewright.toolchain.planner.perform import Workshop, check_float
 from edgewright.toolchain.planner.values import CandidatePlan, Plan
 from edgewright.toolchain.planner.workspace import read_report
 from edgewright.toolchain.recipe import Order, Report, carry_out, load_project, optimize
+from edgewright.toolchain.report import headline
+from edgewright.toolchain.report.summary import summary
 
 pytestmark = pytest.mark.slow
 
@@ -193,6 +196,27 @@ def test_python_gets_the_same(made, tmp_path):
     assert found.recipe.classes == ("a", "b", "c", "d")
     assert [one.name for one in found.candidates] == ["float", "fused"]
     assert found.candidate("float").files == report.candidate("float").files
+
+
+def test_without_labels_it_is_fidelity_and_called_so(made, tmp_path):
+    """Right is what the reference answers; the report never says accuracy of it."""
+    order, labelled, _ = made
+    bare = write_data(tmp_path / "bare.npz", evaluate_labels=None)
+    order = replace(order, data=bare, out=tmp_path / "out")
+
+    report = carry_out(order)
+
+    assert labelled.recipe.metric == "accuracy"
+    assert report.recipe.metric == "fidelity"
+    for one in report.candidates:
+        assert one.overall.reference_right == one.overall.n == 400
+        assert one.overall.gained == 0
+    assert report.candidate("float").overall.lost == 0
+    assert "answers like the reference's" in headline(report)
+    shown = text(report, order.folder)
+    assert "there are no labels: a loss is an answer unlike the reference's" in shown
+    assert summary(report)["metric"] == "fidelity"
+    assert "Right answers" not in (order.folder / "report.html").read_text()
 
 
 # --- contracts that are not met

@@ -53,7 +53,9 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
 def add_order(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that ``read_order`` reads."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
-    parser.add_argument("--data", type=Path, metavar="FILE.npz", help="real inputs, labelled")
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE.npz", help="real inputs with labels"
+    )
     parser.add_argument(
         "--device", default="host", metavar="NAME", help="host, or a name in the catalogue"
     )

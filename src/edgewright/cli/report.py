@@ -37,7 +37,8 @@ def text(report: "Report", folder: Path) -> str:
 
     baseline = report.candidate(report.baseline).file_bytes
     rows = [_row(one, baseline) for one in report.candidates]
-    head = ("", "candidate", "size", "smaller", "p50", "p99", "memory", "right", "verdict")
+    judged = "right" if report.recipe.metric == "accuracy" else "alike"
+    head = ("", "candidate", "size", "smaller", "p50", "p99", "memory", judged, "verdict")
     findings = [
         f"  {f.outcome:12} {f.limit}: {f.reason}" + (f". {f.remedy}" if f.remedy else "")
         for f in report.shipped.findings
@@ -50,6 +51,7 @@ def text(report: "Report", folder: Path) -> str:
         "",
         output.table(head, rows),
         *_belongs(report),
+        *_fidelity(report),
         "",
         f"the contract, and {report.shipped.name}:",
         *findings,
@@ -67,6 +69,14 @@ def _belongs(report: "Report") -> list[str]:
     if report.device.fingerprint == report.host.fingerprint:
         return []
     return [f"p50, p99 and memory are those of {report.host.title}, not of this device"]
+
+
+def _fidelity(report: "Report") -> list[str]:
+    """Say what a loss means where there are no labels."""
+    if report.recipe.metric == "accuracy":
+        return []
+    said = "there are no labels: a loss is an answer unlike the reference's (fidelity)"
+    return [f"{said}, and nothing is known of how many are right"]
 
 
 def _row(one: "CandidateReport", baseline: int) -> tuple[str, ...]:

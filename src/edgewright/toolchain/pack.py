@@ -42,7 +42,7 @@ from edgewright.runtime import selftest
 from edgewright.runtime.engines import load_engine
 from edgewright.toolchain.planner import workspace
 from edgewright.toolchain.planner.decide import PACKED
-from edgewright.toolchain.planner.values import CandidateReport, Report
+from edgewright.toolchain.planner.values import FIDELITY, CandidateReport, Report
 from edgewright.toolchain.targets import TARGETS
 
 _BP = 10_000
@@ -329,6 +329,11 @@ class _Parcel:
             found.append(max(losses, key=lambda e: e.high or 0))
         return tuple(found)
 
+    def _judged(self) -> str:
+        if self._report.recipe.metric == FIDELITY:
+            return "answers unlike the reference's, no labels"
+        return "paired with the reference"
+
     def _loss(self, name: str, counts: PairedCounts) -> Evidence:
         loss = stats.paired_loss(counts.lost, counts.gained, counts.n)
         # Outwards: a bound that rounding moved inwards would be none.
@@ -336,7 +341,7 @@ class _Parcel:
         value = round(loss.estimate * _BP)
         return Evidence(
             name, value, counts.n, self._report.host.fingerprint, "measured on host",
-            low, high, how=f"paired with the reference, {counts.label}",
+            low, high, how=f"{self._judged()}, {counts.label}",
         )  # fmt: skip
 
     def _exact(self, name: str, value: int, how: str) -> Evidence:

@@ -66,7 +66,14 @@ IMAGES, LABELS = samples(400, seed=9)
     ("change", "match"),
     [
         ({"evaluate_images": None}, "no array 'evaluate_images'"),
-        ({"evaluate_labels": None}, "no array 'evaluate_labels'"),
+        (
+            {"evaluate_labels": None, "labels": LABELS},
+            "no array 'evaluate_labels' in d.npz, but 'labels' has a number for each",
+        ),
+        (
+            {"evaluate_labels": None, "y": LABELS.astype(float).reshape(-1, 1)},
+            "but 'y' has a number for each sample",
+        ),
         ({"evaluate_images": IMAGES.astype(np.float32)}, "must be uint8, got float32"),
         ({"evaluate_images": IMAGES[:, 0]}, "must have shape Nx1x8x8, got 400x8x8"),
         ({"evaluate_images": IMAGES[:0], "evaluate_labels": LABELS[:0]}, "holds no samples"),
@@ -153,3 +160,23 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     """The message names the file."""
     with pytest.raises(DataError, match=r"cannot read gone\.npz"):
         load(tmp_path / "gone.npz", SPEC, NAMES)
+
+
+def test_without_labels_nobody_has_said_what_is_right(tmp_path):
+    """The samples are read, the digest is another, and nothing can be judged yet."""
+    labelled = load(write_data(tmp_path / "l.npz"), SPEC, NAMES)
+
+    data = load(write_data(tmp_path / "d.npz", evaluate_labels=None), SPEC, NAMES)
+
+    assert data.labels is None
+    assert data.sha256 != labelled.sha256
+    with pytest.raises(ValueError, match="no labels yet"):
+        _ = data.right
+
+
+def test_labels_that_were_named_must_be_there(tmp_path):
+    """A key somebody wrote down is never passed over for fidelity."""
+    path = write_data(tmp_path / "d.npz", evaluate_labels=None)
+
+    with pytest.raises(DataError, match="no array 'y'"):
+        load(path, SPEC, NAMES, keys=DataKeys(evaluate_labels="y"))

@@ -64,7 +64,7 @@ def paired_counts(
     """
     rows = [_counts("overall", reference, candidate)]
     for index, name in enumerate(data.classes):
-        mine = data.labels == index
+        mine = data.right == index
         if mine.any():
             rows.append(_counts(name, reference[mine], candidate[mine]))
     return tuple(rows)

@@ -1,6 +1,9 @@
 """Real inputs with their labels: one half to calibrate on, one half to judge by.
 
 No sample may be in both: what a range was taken from flatters what is judged by it.
+Without labels the reference's own answers are the right ones: then what is judged is
+fidelity to the reference, and it is called so. An array that may well be the labels
+under another name is asked about, never passed over.
 """
 
 import zlib
@@ -26,7 +29,7 @@ class DataKeys:
     Attributes:
         calibrate_inputs: Real inputs to take ranges from; no labels are needed.
         evaluate_inputs: Inputs to judge by.
-        evaluate_labels: The right class of each, from 0.
+        evaluate_labels: The right class of each, from 0; may be missing.
         calibrate_labels: Checked when there; nothing is computed from it.
     """
 
@@ -43,16 +46,24 @@ class Dataset:
     Attributes:
         calibrate: Inputs, first dimension the sample; may hold none.
         evaluate: Inputs, first dimension the sample; at least one.
-        labels: int64, the right class of each evaluation sample.
+        labels: int64, the right class of each evaluation sample; None where nobody
+            said, until the reference has been asked.
         classes: Names of the classes, one for each output.
         sha256: Digest of every array that was read.
     """
 
     calibrate: npt.NDArray[Any]
     evaluate: npt.NDArray[Any]
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64] | None
     classes: tuple[str, ...]
     sha256: str
+
+    @property
+    def right(self) -> npt.NDArray[np.int64]:
+        """The right class of each evaluation sample; a ValueError while nobody said."""
+        if self.labels is None:
+            raise ValueError("there are no labels yet; ask the reference first")
+        return self.labels
 
 
 def load(
@@ -72,28 +83,35 @@ def load(
 
     Raises:
         DataError: No such file or array, samples that do not fit ``spec``, labels that
-            do not fit the samples or the classes, or a sample used twice.
+            do not fit the samples or the classes, a sample used twice, or no labels but
+            an array that could be them.
     """
     keys = keys or DataKeys()
     arrays = _read(path)
     calibrate = arrays.get(keys.calibrate_inputs)
     evaluate = _array(arrays, keys.evaluate_inputs, path)
-    labels = _array(arrays, keys.evaluate_labels, path)
+    labels = arrays.get(keys.evaluate_labels)
     if calibrate is None:
         calibrate = evaluate[:0]
     _check_samples(evaluate, spec, keys.evaluate_inputs)
     if not len(evaluate):
         raise DataError(f"{keys.evaluate_inputs} in {path.name} holds no samples")
-    _check_labels(labels, keys.evaluate_labels, len(evaluate), len(classes))
+    if labels is None:
+        _check_no_labels(arrays, keys, len(evaluate), path)
+    else:
+        _check_labels(labels, keys.evaluate_labels, len(evaluate), len(classes))
     if len(calibrate):
         _check_samples(calibrate, spec, keys.calibrate_inputs)
     if keys.calibrate_labels in arrays:
         marks = arrays[keys.calibrate_labels]
         _check_labels(marks, keys.calibrate_labels, len(calibrate), len(classes))
     _check_disjoint(calibrate, evaluate)
+    read = {"calibrate": calibrate, "evaluate": evaluate}
+    if labels is None:
+        return Dataset(calibrate, evaluate, None, classes, _digest(read))
     return Dataset(
         calibrate, evaluate, labels.astype(np.int64), classes,
-        _digest({"calibrate": calibrate, "evaluate": evaluate, "labels": labels}),
+        _digest({**read, "labels": labels}),
     )  # fmt: skip
 
 
@@ -153,6 +171,26 @@ def _check_labels(labels: npt.NDArray[Any], name: str, count: int, classes: int)
         raise DataError(
             f"{name} runs from {labels.min()} to {labels.max()}, "
             f"the model answers classes 0 to {classes - 1}"
+        )
+
+
+def _check_no_labels(
+    arrays: Mapping[str, npt.NDArray[Any]], keys: DataKeys, count: int, path: Path
+) -> None:
+    """Refuse to go without labels that were named, or where an array has their form."""
+    if keys.evaluate_labels != DataKeys().evaluate_labels:
+        _array(arrays, keys.evaluate_labels, path)
+    alike = [
+        name
+        for name, array in sorted(arrays.items())
+        if name != keys.calibrate_labels and array.size == count and array.dtype.kind in "iuf"
+    ]
+    if alike:
+        raise DataError(
+            f"no array {keys.evaluate_labels!r} in {path.name}, but {alike[0]!r} has a "
+            "number for each sample",
+            hint=f'Say data.keys.evaluate_labels = "{alike[0]}" if these are the labels, or '
+            "take it out of the file to judge by fidelity to the reference.",
         )
 
 

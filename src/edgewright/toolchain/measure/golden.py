@@ -27,10 +27,10 @@ def choose(
     """
     ordered = np.sort(answers, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
-    right = answers.argmax(axis=1) == data.labels
+    right = answers.argmax(axis=1) == data.right
     queues = []
     for index in range(len(data.classes)):
-        mine = np.flatnonzero(right & (data.labels == index))
+        mine = np.flatnonzero(right & (data.right == index))
         queues.append(mine[np.argsort(-margin[mine], kind="stable")])
     longest = max((len(queue) for queue in queues), default=0)
     chosen = [

@@ -92,9 +92,9 @@ def gather(
 
 def _accuracy(one: Made, bench: Bench) -> Measurement:
     data = bench.data
-    reference = right(bench.reference, data.labels)
+    reference = right(bench.reference, data.right)
     answered = accuracy.answers(bench.engine, one.model, data.evaluate)
-    counts = accuracy.paired_counts(reference, right(answered, data.labels), data)
+    counts = accuracy.paired_counts(reference, right(answered, data.right), data)
     return Measurement("", "", counts={one.plan.name: counts})
 
 

@@ -17,6 +17,8 @@ from edgewright.toolchain.measure.data import DataKeys, Dataset
 from edgewright.toolchain.measure.data import load as load_data
 from edgewright.toolchain.planner.plan import make_plan
 from edgewright.toolchain.planner.values import (
+    ACCURACY,
+    FIDELITY,
     FORMAT,
     GOALS,
     QUANTIZATIONS,
@@ -140,6 +142,7 @@ def read(order: Order) -> Inputs:
         quantization=order.quantization,
         goal=_goal(order),
         budget_s=order.budget_s,
+        metric=FIDELITY if data.labels is None else ACCURACY,
         allow_slower=order.allow_slower,
         accept_estimates=order.accept_estimates,
     )

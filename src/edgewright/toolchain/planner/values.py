@@ -17,6 +17,9 @@ from edgewright.core.tensors import TensorSpec
 
 FORMAT = 1
 
+# What answers are compared with: labels, or what the reference answers itself.
+ACCURACY, FIDELITY = "accuracy", "fidelity"
+
 # What may be chosen: everything, int8 or an error, floats only.
 QUANTIZATIONS = ("auto", "int8", "none")
 
@@ -39,6 +42,7 @@ class Recipe:
         tools: Versions that decide bytes.
         goal: One of ``GOALS``, or empty: the first candidate that holds ships.
         budget_s: Seconds after which no other candidate is begun; 0 for no end.
+        metric: ``ACCURACY``, or ``FIDELITY`` where there are no labels.
     """
 
     format: int
@@ -56,6 +60,7 @@ class Recipe:
     accept_estimates: bool = False
     goal: str = ""
     budget_s: int = 0
+    metric: str = ACCURACY
 
     def __post_init__(self) -> None:
         """Refuse a wish we have no word for."""

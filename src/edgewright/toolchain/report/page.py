@@ -13,7 +13,7 @@ from edgewright.core.contract import Contract
 from edgewright.core.evidence import Evidence, PairedCounts
 from edgewright.core.units import show_bytes, show_us
 from edgewright.toolchain import svg
-from edgewright.toolchain.planner.values import CandidateReport, Report
+from edgewright.toolchain.planner.values import FIDELITY, CandidateReport, Report
 from edgewright.toolchain.report.style import STYLE
 
 _BP = 10_000
@@ -79,8 +79,17 @@ def headline(report: Report) -> str:
             if faster >= 1
             else f"at {faster:.2f} times the speed on {report.host.title}"
         )
-    parts.append(_net(shipped.overall))
+    parts.append(_alike(shipped.overall) if _fidelity(report) else _net(shipped.overall))
     return f"{shipped.name} ships: {', '.join(parts)}."
+
+
+def _fidelity(report: Report) -> bool:
+    """Return whether there were no labels, so that agreement is all that is known."""
+    return report.recipe.metric == FIDELITY
+
+
+def _alike(counts: PairedCounts) -> str:
+    return f"{counts.candidate_right} of {counts.n} answers like the reference's"
 
 
 def _net(counts: PairedCounts) -> str:
@@ -102,10 +111,19 @@ def _head(report: Report) -> str:
         f'<p class="lead">{escape(headline(report))}</p>\n'
         f'<p class="quiet">It {_OUTCOMES[report.outcome]} on {escape(on)} '
         f"({escape(report.device.resource_class)} resources), judged on "
-        f"{report.samples['evaluate']} samples.</p>\n"
+        f"{report.samples['evaluate']} samples {_by(report)}.</p>\n"
         + (f'<ul class="missed">{missed}</ul>\n' if missed else "")
         + "</header>"
     )
+
+
+def _by(report: Report) -> str:
+    if _fidelity(report):
+        return (
+            "without labels: a loss is an answer unlike the reference's, and nothing is "
+            "known of how many are right"
+        )
+    return "by their labels"
 
 
 def _cards(report: Report) -> str:
@@ -122,9 +140,12 @@ def _cards(report: Report) -> str:
     ]
     accuracy = shipped.overall.candidate_right / shipped.overall.n
     reference = shipped.overall.reference_right / shipped.overall.n
+    title, beside = "Right answers", f"reference {reference:.2%}"
+    if _fidelity(report):
+        title, beside = "Fidelity", "answers like the reference's"
     cards.append(
-        f'<div class="card"><span>Right answers</span><b>{accuracy:.2%}</b>'
-        f"<small>reference {reference:.2%}</small></div>"
+        f'<div class="card"><span>{title}</span><b>{accuracy:.2%}</b>'
+        f"<small>{beside}</small></div>"
     )
     return f'<section class="cards">{"".join(cards)}</section>'
 
@@ -246,8 +267,8 @@ def _candidates(report: Report) -> str:
             )
         )
     head = (
-        "candidate", "", "size", "smaller", "p50", "p99", "speed", "memory", "right",
-        "lost, gained", "decision",
+        "candidate", "", "size", "smaller", "p50", "p99", "speed", "memory",
+        "alike" if _fidelity(report) else "right", "lost, gained", "decision",
     )  # fmt: skip
     left_out = "".join(
         f"<li><b>{escape(name)}</b>: {escape(why)}</li>"

@@ -13,7 +13,8 @@ def summary(report: Report) -> dict[str, Any]:
 
     Shares are basis points. ``size_reduction`` and ``speedup`` are baseline over
     candidate; ``speedup`` is None where no latency was measured. ``accuracy_delta``
-    is the loss against the reference with its one-sided 95 % bounds.
+    is the loss against the reference with its one-sided 95 % bounds; where ``metric`` is
+    ``fidelity`` there were no labels, and a loss is an answer unlike the reference's.
     """
     shipped, baseline = report.shipped, report.candidate(report.baseline)
     counts = shipped.overall
@@ -23,6 +24,7 @@ def summary(report: Report) -> dict[str, Any]:
         "candidate": shipped.name,
         "size_reduction": round(baseline.file_bytes / max(shipped.file_bytes, 1), 3),
         "speedup": _ratio(baseline, shipped, "p50_us"),
+        "metric": report.recipe.metric,
         "accuracy_delta": {
             "estimate_bp": round(loss.estimate * _BP),
             "low_bp": round(loss.low * _BP),
