@@ -83,7 +83,12 @@ class Graph:
 
 
 def dtype_name(elem_type: int) -> str:
-    """Return numpy's name of an ONNX element type, ``other`` where it has none."""
+    """Return numpy's name of an ONNX element type, ``other`` where it has none.
+
+    int4 has no name there; here it is ``int4``, which no input or output can be.
+    """
+    if elem_type == TensorProto.INT4:
+        return "int4"
     try:
         name = str(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
     except (KeyError, ValueError):

@@ -70,6 +70,8 @@ class TechniqueInfo:
         calibrates: Whether it needs samples of real input.
         exact: Whether the graph still computes the same, to rounding.
         settings: Every setting with its values, the default first.
+        moves: How far answers of the conformance suite's network may move, as a share
+            of the largest, with whatever settings.
     """
 
     name: str
@@ -77,6 +79,7 @@ class TechniqueInfo:
     calibrates: bool
     exact: bool
     settings: Mapping[str, tuple[str, ...]]
+    moves: float = 1e-4
 
 
 TECHNIQUES = {
@@ -95,6 +98,18 @@ TECHNIQUES = {
             calibrates=True,
             exact=False,
             settings={"granularity": ("channel", "tensor"), "bits": ("8", "7")},
+            moves=0.05,
+        ),
+        TechniqueInfo(
+            "weights",
+            "Store weights in fewer bits and compute with them as floats.",
+            calibrates=False,
+            exact=False,
+            settings={
+                "form": ("float16", "int8", "int4"),
+                "block": ("channel", "32", "64", "128"),
+            },
+            moves=0.15,
         ),
     )
 }

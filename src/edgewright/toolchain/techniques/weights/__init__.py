@@ -1,0 +1,237 @@
+"""Weights: stored in fewer bits, computed with as floats.
+
+Every large float weight, whatever operator reads it, becomes its codes followed by the
+nodes that give the float back: Cast for float16, Cast and Mul for integers, and Reshape
+where blocks share scales. An engine computes these once, when it loads the model: the
+file shrinks, an answer takes as long as before. What is too small to pay, or does not
+fit the format, stays as it is and is named. Where nothing paid it raises.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
+
+from edgewright.core.errors import QuantizeError
+from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.tidy import tidy
+from edgewright.toolchain.techniques import Applied, settle
+from edgewright.toolchain.techniques.weights.codes import Codes, by_block, by_channel
+
+_BITS = {"int8": 8, "int4": 4}
+# Since this opset Cast knows int4, and this IR version goes with it.
+_INT4_OPSET, _INT4_IR = 21, 10
+# A node or two and a name of their own cost about a hundred bytes.
+_OVERHEAD_BYTES = 160
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+_NAMED = 5
+
+
+def narrow(graph: Graph, *, form: str, block: str = "channel") -> Applied:
+    """Return ``graph`` with its weights stored as ``form``.
+
+    Args:
+        graph: Any float graph.
+        form: ``int8``, ``int4`` or ``float16``.
+        block: What shares a scale: ``channel``, or how many weights in a row.
+
+    Raises:
+        QuantizeError: No weight pays, or the graph has parts that are not looked into.
+    """
+    if has_subgraphs(graph.proto):
+        raise QuantizeError(
+            "the graph holds graphs of its own (If, Loop, Scan)",
+            hint="Export the model without control flow.",
+        )
+    if _is_narrow(graph.proto):
+        raise QuantizeError(
+            "weights of the graph are stored in fewer bits already",
+            hint="Give the float model it was made from.",
+        )
+    proto = _raised(graph.copy()) if form == "int4" else graph.copy()
+    stored = _Store(form, block)
+    stored.rewrite(proto)
+    if not stored.count:
+        raise QuantizeError(
+            f"none of {stored.seen} float weights could be stored as {form}: {stored.left()}",
+            hint="Leave this technique out of the recipe for this model.",
+        )
+    return Applied(tidy(proto), changed=True, notes=stored.notes())
+
+
+def _is_narrow(proto: ModelProto) -> bool:
+    """Return whether a weight is cast back to floats, as this technique leaves it."""
+    stored = {
+        tensor.name
+        for tensor in proto.graph.initializer
+        if tensor.data_type in {TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT16}
+    }
+    return any(n.op_type == "Cast" and n.input[0] in stored for n in proto.graph.node)
+
+
+class _Store:
+    """Rewrites the weights of a graph and remembers what it did."""
+
+    def __init__(self, form: str, block: str) -> None:
+        self._form = form
+        self._block = block
+        self._kept: list[str] = []
+        self._before = self._after = 0
+        self.seen = self.count = 0
+
+    def rewrite(self, proto: ModelProto) -> None:
+        """Replace every weight of ``proto`` that pays."""
+        nodes: list[NodeProto] = []
+        tensors: list[TensorProto] = []
+        outputs = {value.name for value in proto.graph.output}
+        for tensor in proto.graph.initializer:
+            if tensor.data_type != TensorProto.FLOAT or tensor.name in outputs:
+                tensors.append(tensor)
+                continue
+            self.seen += 1
+            narrowed = self._narrowed(tensor)
+            if narrowed is None:
+                tensors.append(tensor)
+                continue
+            held, chain = narrowed
+            tensors += held
+            nodes += chain
+        del proto.graph.initializer[:]
+        proto.graph.initializer.extend(tensors)
+        nodes += proto.graph.node
+        del proto.graph.node[:]
+        proto.graph.node.extend(nodes)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what was done, with the numbers."""
+        said = (
+            f"{self.count} of {self.seen} float weights are stored as {self._form}: "
+            f"{self._after} bytes instead of {self._before}"
+        )
+        return (said, f"left as they are: {self.left()}") if self._kept else (said,)
+
+    def left(self) -> str:
+        """Return which weights were left as they are, and why."""
+        more = len(self._kept) - _NAMED
+        shown = "; ".join(self._kept[:_NAMED])
+        return f"{shown} and {more} more" if more > 0 else shown or "there are none"
+
+    def _narrowed(
+        self, tensor: TensorProto
+    ) -> tuple[list[TensorProto], list[NodeProto]] | None:
+        weight = np.asarray(array_of(tensor), np.float32)
+        largest = float(np.abs(weight).max(initial=0.0))
+        if not np.isfinite(largest):
+            self._leave(tensor, "it holds an infinity on purpose")
+            return None
+        if self._form == "float16" and largest > _LARGEST_HALF:
+            self._leave(tensor, f"{largest:g} is beyond float16")
+            return None
+        if self._form == "float16":
+            held, chain = _half(tensor.name, weight)
+        else:
+            held, chain = _coded(tensor.name, self._codes(weight), self._form)
+        after = sum(len(t.raw_data) for t in held)
+        if after + _OVERHEAD_BYTES >= weight.nbytes:
+            self._leave(tensor, f"{weight.nbytes} bytes are too few to pay")
+            return None
+        self.count += 1
+        self._before += weight.nbytes
+        self._after += after
+        return held, chain
+
+    def _codes(self, weight: npt.NDArray[np.float32]) -> Codes:
+        bits = _BITS[self._form]
+        if self._block == "channel" or weight.size % int(self._block):
+            return by_channel(weight, bits)
+        return by_block(weight, bits, int(self._block))
+
+    def _leave(self, tensor: TensorProto, why: str) -> None:
+        self._kept.append(f"{tensor.name!r}, {why}")
+
+
+def _half(
+    name: str, weight: npt.NDArray[np.float32]
+) -> tuple[list[TensorProto], list[NodeProto]]:
+    stored = numpy_helper.from_array(weight.astype(np.float16), f"{name}/half")
+    return [stored], [_cast(stored.name, name)]
+
+
+def _coded(name: str, codes: Codes, form: str) -> tuple[list[TensorProto], list[NodeProto]]:
+    stored = _integers(f"{name}/codes", codes.values, form)
+    scale = numpy_helper.from_array(codes.scale, f"{name}/scale")
+    wide, real = f"{name}/wide", f"{name}/real"
+    nodes = [_cast(stored.name, wide)]
+    if codes.values.shape == codes.shape:
+        return [stored, scale], [*nodes, _node("Mul", [wide, scale.name], name)]
+    shape = numpy_helper.from_array(np.array(codes.shape, np.int64), f"{name}/shape")
+    nodes.append(_node("Mul", [wide, scale.name], real))
+    return [stored, scale, shape], [*nodes, _node("Reshape", [real, shape.name], name)]
+
+
+def _cast(stored: str, output: str) -> NodeProto:
+    return helper.make_node(
+        "Cast", [stored], [output], name=f"{output}:Cast", to=TensorProto.FLOAT
+    )
+
+
+def _node(kind: str, inputs: Sequence[str], output: str) -> NodeProto:
+    return helper.make_node(kind, list(inputs), [output], name=f"{output}:{kind}")
+
+
+def _integers(name: str, values: npt.NDArray[np.int8], form: str) -> TensorProto:
+    if form == "int8":
+        return numpy_helper.from_array(values, name)
+    return TensorProto(
+        name=name, data_type=TensorProto.INT4, dims=values.shape, raw_data=packed(values)
+    )
+
+
+def packed(values: npt.NDArray[np.int8]) -> bytes:
+    """Return two codes a byte, the first one low, as ONNX packs int4."""
+    nibbles = (values.ravel() & 0xF).astype(np.uint8)
+    if nibbles.size % 2:
+        nibbles = np.append(nibbles, np.uint8(0))
+    return bytes((nibbles[::2] | nibbles[1::2] << 4).astype(np.uint8).tobytes())
+
+
+def _raised(proto: ModelProto) -> ModelProto:
+    """Return ``proto`` in an opset that knows int4.
+
+    Raises:
+        QuantizeError: It cannot be brought there.
+    """
+    opset = max(o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"})
+    if opset < _INT4_OPSET:
+        try:
+            proto = version_converter.convert_version(proto, _INT4_OPSET)
+            onnx.checker.check_model(proto, full_check=True)
+        except (RuntimeError, ValueError) as error:
+            first = (str(error).strip().splitlines() or ["no reason given"])[0]
+            raise QuantizeError(
+                f"int4 needs opset {_INT4_OPSET}, and the graph of opset {opset} cannot be "
+                f"brought there: {first}",
+                hint="Export the model in a newer opset.",
+            ) from error
+    proto.ir_version = max(proto.ir_version, _INT4_IR)
+    return proto
+
+
+class _Weights:
+    """The row ``weights`` of the table."""
+
+    def apply(
+        self,
+        graph: Graph,
+        settings: Mapping[str, str],
+        samples: npt.NDArray[Any] | None = None,  # noqa: ARG002  it looks at no samples
+    ) -> Applied:
+        """Return the graph after ``narrow``."""
+        settled = settle("weights", settings)
+        return narrow(graph, form=settled["form"], block=settled["block"])
+
+
+TECHNIQUE = _Weights()
