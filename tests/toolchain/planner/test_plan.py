@@ -38,11 +38,11 @@ def test_what_is_tried(quantization, names, choosable):
 
 
 def test_every_step_exists_and_says_why():
-    """Techniques and settings of the table, each with a reason."""
+    """Techniques and settings of the table, those left out at their default; a reason each."""
     for candidate in make_plan(RECIPE, PI).candidates:
         for step in candidate.steps:
             assert step.technique in TECHNIQUES
-            assert settle(step.technique, step.settings) == step.settings
+            assert settle(step.technique, step.settings).items() >= step.settings.items()
             assert step.reason
 
 

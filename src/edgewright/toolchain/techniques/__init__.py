@@ -90,7 +90,11 @@ TECHNIQUES = {
             "quantize",
             "Store weights as int8 and compute on 8-bit activations.",
             calibrates=True,
-            settings={"granularity": ("channel", "tensor"), "bits": ("8", "7")},
+            settings={
+                "granularity": ("channel", "tensor"),
+                "bits": ("8", "7"),
+                "ranges": ("minmax", "percentile", "entropy", "mse"),
+            },
         ),
     )
 }
