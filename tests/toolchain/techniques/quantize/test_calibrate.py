@@ -1,5 +1,7 @@
 """calibrate: the statistics of every activation, in pieces or at once, from any inputs."""
 
+import weakref
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -99,6 +101,26 @@ def test_at_most_a_group_is_held(graph, monkeypatch):
     assert asked[0] == 4 * len(names)
     assert max(asked[1:]) <= 41_000
     assert len(asked) > 1 + 2 * len(batches(20))
+
+
+@pytest.mark.parametrize("bins", [0, 64])
+def test_no_activation_outlives_its_batch(graph, monkeypatch, bins):
+    """When the next batch is run nothing is left of the last, so memory cannot grow."""
+    names, given, alive = activations(graph), [], []
+    real = onnxruntime.InferenceSession
+
+    class Watched(real):
+        def run(self, outputs, *rest):
+            alive.append(sum(reference() is not None for reference in given))
+            found = super().run(outputs, *rest)
+            given.extend(map(weakref.ref, found))
+            return found
+
+    monkeypatch.setattr(calibration.onnxruntime, "InferenceSession", Watched)
+
+    calibrate(graph, batches(10), names, bins=bins)
+
+    assert alive == [0] * (1 + len(batches(10)))
 
 
 def test_bytes_are_known_before_anything_is_held(graph):

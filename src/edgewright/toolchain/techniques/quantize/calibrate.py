@@ -5,7 +5,7 @@ them are more, the graph is run several times, each time for the next few. What 
 is of a size that the number of samples does not change.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def calibrate(
             groups of activations, so not an iterator.
         tensors: Float tensors of ``graph``, in its order.
         bins: Of a histogram; 0 keeps only the extremes.
-        budget_bytes: How much of a batch's activations is held at once.
+        budget_bytes: How much of a batch's activations is held at once, going by the
+            first batch.
 
     Raises:
         DataError: There are no feeds, or one that does not fit the inputs.
@@ -68,8 +69,9 @@ def calibrate(
     outer = [name for name in tensors if name in fed]
     with ort.quiet("run the graph on calibration samples", QuantizeError) as folder:
         for group in groups(bytes_of, budget_bytes):
-            for name, values in _run(graph, feeds, group, folder):
-                spreads[name] = _seen(spreads[name], name, values)
+            found = {name: spreads[name] for name in group}
+            _run(graph, feeds, found, folder)
+            spreads |= found
         for feed in feeds if outer else ():
             for name in outer:
                 spreads[name] = _seen(spreads[name], name, feed[name])
@@ -110,12 +112,12 @@ def groups(bytes_of: Mapping[str, int], budget_bytes: int) -> list[list[str]]:
 
 
 def _run(
-    graph: Graph, feeds: Iterable[Feed], names: list[str], folder: Path
-) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yield the values of ``names`` batch by batch; each is given up as it is handed out."""
+    graph: Graph, feeds: Iterable[Feed], spreads: dict[str, Spread], folder: Path
+) -> None:
+    """Add to each of ``spreads`` what its tensor holds, batch by batch."""
     proto = graph.copy()
     already = {value.name for value in proto.graph.output}
-    new = [onnx.ValueInfoProto(name=name) for name in names if name not in already]
+    new = [onnx.ValueInfoProto(name=name) for name in spreads if name not in already]
     proto.graph.output.extend(new)
     session = _session(proto, folder)
     del proto
@@ -123,9 +125,10 @@ def _run(
     only.only_execute_path_to_fetches = True
     for feed in feeds:
         _check_feed(graph, feed)
-        found = session.run(names, dict(feed), only)[::-1]
-        for name in names:
-            yield name, found.pop()
+        found = session.run(list(spreads), dict(feed), only)
+        # None keeps a name: one that outlived its batch would split the engine's memory.
+        for name in reversed(spreads):
+            spreads[name] = _seen(spreads[name], name, found.pop())
 
 
 def _session(
