@@ -24,8 +24,33 @@ LENGTH, WIDTH = 12, 16
 FILLS = [-1e4, -65504.0, -1e9, float(np.finfo(np.float32).min)]
 
 
-def attention(fill=-1e9):
-    """Return one head of attention, its mask made as exporters make it: (1 - kept) * fill."""
+def masking(how):
+    """Return the nodes from ``products`` and ``kept`` to ``masked``, as exporters do it."""
+    node = helper.make_node
+    mask = [
+        node("Sub", ["one", "kept"], ["hidden"]),
+        node("Mul", ["hidden", "fill"], ["flat"]),
+        node("Unsqueeze", ["flat", "axes"], ["mask"]),
+    ]
+    scaled = node("Div", ["products", "root"], ["scores"])
+    return {
+        "added": [scaled, *mask, node("Add", ["scores", "mask"], ["masked"])],
+        "added before the scale": [
+            *mask,
+            node("Add", ["products", "mask"], ["large"]),
+            node("Div", ["large", "root"], ["masked"]),
+        ],
+        "chosen": [
+            scaled,
+            node("Cast", ["kept"], ["seen"], to=TensorProto.BOOL),
+            node("Unsqueeze", ["seen", "axes"], ["mask"]),
+            node("Where", ["mask", "scores", "fill"], ["masked"]),
+        ],
+    }[how]
+
+
+def attention(fill=-1e9, *, how="added"):
+    """Return one head of attention, from ``x`` and which of its places are ``kept``."""
     draw = np.random.default_rng(5)
     weights = {
         name: (draw.normal(size=(WIDTH, WIDTH)) * gain / WIDTH**0.5).astype(np.float32)
@@ -43,11 +68,7 @@ def attention(fill=-1e9):
         helper.make_node("MatMul", ["x", "wv"], ["v"]),
         helper.make_node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
         helper.make_node("MatMul", ["q", "kt"], ["products"]),
-        helper.make_node("Div", ["products", "root"], ["scores"]),
-        helper.make_node("Sub", ["one", "kept"], ["hidden"]),
-        helper.make_node("Mul", ["hidden", "fill"], ["flat"]),
-        helper.make_node("Unsqueeze", ["flat", "axes"], ["mask"]),
-        helper.make_node("Add", ["scores", "mask"], ["masked"]),
+        *masking(how),
         helper.make_node("Softmax", ["masked"], ["shares"], axis=-1),
         helper.make_node("MatMul", ["shares", "v"], ["mixed"]),
         helper.make_node("MatMul", ["mixed", "wo"], ["y"]),
@@ -87,6 +108,16 @@ def test_a_mask_leaves_the_answer_alone(fill, ranges):
     graph = attention(fill)
 
     quantized, _ = quantize_static(graph, FEEDS, per_channel=True, bits=7, ranges=ranges)
+
+    assert cosine(answer(graph.proto, TEST), answer(quantized.proto, TEST)) > 0.998
+
+
+@pytest.mark.parametrize("how", ["added before the scale", "chosen"])
+def test_masks_of_other_shapes_leave_it_alone_too(how):
+    """Room is left on the scale a tensor has, and a Where needs no more than an Add."""
+    graph = attention(how=how)
+
+    quantized, _ = quantize_static(graph, FEEDS, per_channel=True, bits=7)
 
     assert cosine(answer(graph.proto, TEST), answer(quantized.proto, TEST)) > 0.998
 
