@@ -1,14 +1,12 @@
-"""Calibration: what ranges of activations cost in memory and time, by number of samples.
+"""Calibration: what ranges of activations cost in memory, by number of samples.
 
 Each figure is of a process of its own, which has quantized something small before: its
 peak of resident memory less what was resident when the quantizer was called, the samples
 included. The model is random; what it answers is not looked at.
 """
 
-import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -52,40 +50,37 @@ def measure(*, quick: bool) -> list[Row]:
         name = f"{ranges}: peak memory, {FEW} to {MANY} samples"
         rows += [
             row(name, growth, "x", goal="<= 1.2", met=met, peers=peers),
-            row(f"{ranges}: peak memory of {MANY} samples", [last["peak"] / MIB], "MiB"),
-            row(f"{ranges}: {MANY} samples", [last["seconds"]], "s"),
+            row(f"{ranges}: peak memory of {MANY} samples", [last / MIB], "MiB"),
         ]
     return rows
 
 
-def _growth(ranges: str, many: int, rounds: int) -> tuple[list[float], Row]:
-    """Return the peak of ``many`` samples over that of few, each round, and the last run."""
-    growth, last = [], {}
+def _growth(ranges: str, many: int, rounds: int) -> tuple[list[float], int]:
+    """Return the peak of ``many`` samples over that of few, each round, and the last peak."""
+    growth, last = [], 0
     for _ in range(rounds):
         few, last = _alone(ranges, FEW), _alone(ranges, many)
-        growth.append(round(last["peak"] / few["peak"], 3))
+        growth.append(round(last / few, 3))
     return growth, last
 
 
-def _alone(ranges: str, count: int) -> Row:
-    """Run ``main`` in a process of its own and return what it printed."""
+def _alone(ranges: str, count: int) -> int:
+    """Run ``main`` in a process of its own and return the peak it printed."""
     argv = [sys.executable, "-m", "benchmarks.calibration", ranges, str(count)]
     root = Path(__file__).parent.parent
     done = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=True)
-    found: Row = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return int(done.stdout.splitlines()[-1])
 
 
 def main(ranges: str, count: int) -> int:
-    """Calibrate once and print the bytes and seconds it took."""
+    """Calibrate once and print the bytes it took at its peak."""
     work = _peer if ranges.startswith("onnxruntime-") else _ours
     work(_network(4, width=2), _images(2, side=4), ranges)
     graph, images = _network(SIDE, width=32), _images(count, side=SIDE)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    before, began = _resident("VmRSS"), time.perf_counter()
+    before = _resident("VmRSS")
     work(graph, images, ranges)
-    seconds = time.perf_counter() - began
-    print(json.dumps({"peak": _resident("VmHWM") - before, "seconds": seconds}))
+    print(_resident("VmHWM") - before)
     return 0
 
 
