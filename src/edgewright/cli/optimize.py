@@ -69,7 +69,9 @@ def add_order(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", type=Path, metavar="DIR", help="default out/<stem of MODEL>"
     )
     parser.add_argument(
-        "--quantization", choices=("auto", "int8", "none"), help="int8: int8 or an error"
+        "--quantization",
+        choices=("auto", "int8", "int4", "fp16", "none"),
+        help="int8, int4, fp16: that or an error; auto: all of them and floats",
     )
     parser.add_argument(
         "--goal",

@@ -89,7 +89,7 @@ class RecipeTable:
     """``[recipe]`` of a project file.
 
     Attributes:
-        quantization: ``auto``, ``int8`` (int8 or an error) or ``none``.
+        quantization: ``auto``, ``none``, or ``int8``, ``int4``, ``fp16`` or an error.
         goal: ``size``, ``speed``, ``balanced`` or ``auto``.
         budget: How long to search, like ``"10m"``; no end when empty.
         allow_slower: Let a candidate that is slower than the original ship.

@@ -200,7 +200,7 @@ def test_the_nearest_contract_really_is_met(given_, retention):
             [known("float", choosable=False), known("int8", size=350)],
             "int8",
             {
-                "float": "the recipe asks for int8; this one is the measure of the others",
+                "float": "the recipe asks for less; this one is the measure of the others",
                 "int8": "the only one that passes",
             },
         ),

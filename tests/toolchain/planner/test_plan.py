@@ -18,23 +18,28 @@ RECIPE = Recipe(
     contract=Contract(), policy=Policy(), classes=("a", "b"), tools={},
 )  # fmt: skip
 PI = profile.find("raspberry-pi-5")
+HALF, INT4 = ["fp16-weights"], ["int4-weights"]
+INT8 = ["int8-weights", "int8-per-channel", "int8-per-tensor"]
 
 
 @pytest.mark.parametrize(
     ("quantization", "names", "choosable"),
     [
-        ("auto", ["float", "fused", "int8-per-channel", "int8-per-tensor"], 4),
-        ("int8", ["float", "fused", "int8-per-channel", "int8-per-tensor"], 2),
+        ("auto", ["float", "fused", *HALF, *INT8, *INT4], 7),
+        ("int8", ["float", *INT8], 3),
+        ("int4", ["float", *INT4], 1),
+        ("fp16", ["float", *HALF], 1),
         ("none", ["float", "fused"], 2),
     ],
 )
 def test_what_is_tried(quantization, names, choosable):
-    """Asked for int8, the floats are only what it is measured against."""
+    """Asked for int8, the float is only what it is measured against."""
     plan = make_plan(replace(RECIPE, quantization=quantization), PI)
 
     assert [c.name for c in plan.candidates] == names
     assert sum(c.choosable for c in plan.candidates) == choosable
-    assert ("quantize" in plan.left_out) is (quantization == "none")
+    tried = {step.technique for c in plan.candidates for step in c.steps}
+    assert set(plan.left_out) == set(TECHNIQUES) - tried
 
 
 def test_every_step_exists_and_says_why():
@@ -85,4 +90,4 @@ def test_a_device_without_an_engine_of_ours_is_refused():
 def test_an_unknown_wish_is_a_value_error():
     """The calling programmer's mistake; users are refused before."""
     with pytest.raises(ValueError, match="quantization must be one of"):
-        replace(RECIPE, quantization="int4")
+        replace(RECIPE, quantization="int2")

@@ -6,15 +6,21 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
+from onnxruntime.quantization import CalibrationDataReader, QuantType
+from onnxruntime.quantization import quantize_static as ort_quantize_static
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from tests.sim.models import model, quarters, samples
 
 from edgewright.core.errors import DataError, QuantizeError, StorageError
 from edgewright.toolchain.ir import ort
 from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.ir.tidy import tidy
+from edgewright.toolchain.techniques import TECHNIQUES
 from edgewright.toolchain.techniques.quantize import quantize
 
 IMAGES, LABELS = samples(200)
@@ -77,6 +83,52 @@ def test_bits_between_are_a_value_error(graph):
     """The calling programmer's mistake; a recipe is refused by the table."""
     with pytest.raises(ValueError, match="bits must be 7 or 8, got 5"):
         quantize(graph, IMAGES, bits=5)
+
+
+@pytest.mark.parametrize("ranges", TECHNIQUES["quantize"].settings["ranges"])
+def test_ranges_are_what_was_asked_for(graph, ranges):
+    """Each way gives its own scales, stays close on average, and is named in the note."""
+    applied = quantize(graph, IMAGES, ranges=ranges)
+
+    before, after = _run(graph), _by_definition(applied.graph)
+    assert np.abs(after - before).mean() < 0.01 * np.abs(before).max()
+    assert f"{ranges} ranges from 200 samples" in applied.notes[0]
+    others = set(TECHNIQUES["quantize"].settings["ranges"]) - {ranges, "percentile"}
+    assert all(
+        quantize(graph, IMAGES, ranges=o).graph.digest != applied.graph.digest for o in others
+    )
+
+
+def test_the_extremes_are_those_of_the_quantizers_own(graph, tmp_path):
+    """By default the bytes are what onnxruntime writes, which keeps all samples' ranges."""
+    onnx.save(graph.proto, tmp_path / "float.onnx")
+    with ort.quiet("quantize", QuantizeError):
+        ort_quantize_static(
+            tmp_path / "float.onnx",
+            tmp_path / "int8.onnx",
+            _Reader(),
+            op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry}),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            extra_options={"QuantizeBias": False},
+        )
+
+    theirs = tidy(onnx.load(tmp_path / "int8.onnx"))
+    assert quantize(graph, IMAGES).graph.to_bytes() == theirs.to_bytes()
+
+
+def test_an_unknown_way_to_ranges_is_a_value_error(graph):
+    """The calling programmer's mistake; a recipe is refused by the table."""
+    with pytest.raises(ValueError, match="ranges must be one of minmax, percentile"):
+        quantize(graph, IMAGES, ranges="guess")
+
+
+def test_fewer_samples_than_a_fixed_batch_are_refused():
+    """Nothing could be run, so nothing is guessed."""
+    graph = check(quarters(batch=32), "m")
+
+    with pytest.raises(DataError, match="needs a batch of samples"):
+        quantize(graph, IMAGES[:31])
 
 
 def test_activations_are_unsigned_and_weights_signed(graph):
@@ -252,6 +304,17 @@ def test_another_process_writes_the_same_bytes(graph, per_channel):
     }
 
     assert digests == {quantize(graph, IMAGES, per_channel=per_channel).graph.digest}
+
+
+class _Reader(CalibrationDataReader):
+    """All samples at once, as onnxruntime's own calibration reads them."""
+
+    def __init__(self):
+        self.feeds = iter([{"image": IMAGES}])
+
+    def get_next(self):
+        """Return the next batch, None after the last."""
+        return next(self.feeds, None)
 
 
 def _by_definition(graph):

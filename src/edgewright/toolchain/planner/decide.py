@@ -175,7 +175,7 @@ def nearest(
 def _against(known: Known, verdict: Verdict, rules: Rules) -> str:
     """Return why a candidate cannot be chosen, empty if it can."""
     if not known.choosable:
-        return "the recipe asks for int8; this one is the measure of the others"
+        return "the recipe asks for less; this one is the measure of the others"
     if verdict.outcome is not Outcome.PASS:
         worst = next(f for f in verdict.missed if f.outcome is verdict.outcome)
         word = "misses" if verdict.outcome is Outcome.FAIL else "does not decide"

@@ -48,6 +48,7 @@ def gather(
     bench: Bench,
     ledger: Ledger,
     *,
+    whole: bool = True,
     observe: Callable[[str], None],
 ) -> tuple[Known, Known]:
     """Return what is known of a candidate, and what was before it was measured again.
@@ -57,6 +58,7 @@ def gather(
         baseline: What its latency is compared with; may be the candidate itself.
         bench: What to measure with.
         ledger: Keeps measurements.
+        whole: Also latency and memory, which take the time.
         observe: Is told what is measured, before it is.
     """
     name = one.plan.name
@@ -65,11 +67,12 @@ def gather(
     samples = {"data": bench.data.sha256}
     against = {"baseline": baseline.sha256}
     taken: dict[str, Measurement] = {}
-    for kind, more, take in (
+    kinds = [
         ("accuracy", {**samples, "reference": bench.reference_sha256}, _accuracy),
         ("latency", {**samples, **against}, lambda m, b: _latency(m, baseline, b)),
         ("footprint", {}, _footprint),
-    ):
+    ]
+    for kind, more, take in kinds if whole else kinds[:1]:
         taken[kind] = ledger.obtain(
             kind,
             {**about, **more},
@@ -78,15 +81,12 @@ def gather(
             observe=observe,
         )
     exact = sizes.file_bytes(one.model.parent, bench.machine)
-    now = [taken[kind].figures[name] for kind in ("latency", "footprint")]
-    before = [
-        (taken[kind].previous or taken[kind].figures)[name]
-        for kind in ("latency", "footprint")
-    ]
-    counts = taken["accuracy"].counts[name]
+    counts = taken.pop("accuracy").counts[name]
+    now = [e for found in taken.values() for e in found.figures[name]]
+    before = [e for found in taken.values() for e in (found.previous or found.figures)[name]]
     return (
-        Known(name, one.plan.choosable, (exact, *now[0], *now[1]), counts),
-        Known(name, one.plan.choosable, (exact, *before[0], *before[1]), counts),
+        Known(name, one.plan.choosable, (exact, *now), counts),
+        Known(name, one.plan.choosable, (exact, *before), counts),
     )
 
 

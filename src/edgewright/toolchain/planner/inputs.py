@@ -42,7 +42,7 @@ class Order:
         reference: The model whose answers count; the model itself when None.
         contract: What must hold.
         out: The folder to make; ``out/<stem of the model>`` when None.
-        quantization: ``auto``, ``int8`` (int8 or an error) or ``none``.
+        quantization: ``auto``, ``none``, or ``int8``, ``int4``, ``fp16`` or an error.
         goal: ``size``, ``speed`` or ``balanced``; ``auto`` is ``balanced`` where the
             contract limits no quantity, and else the first candidate that holds it.
         budget_s: Seconds after which no other candidate is begun; 0 for no end.

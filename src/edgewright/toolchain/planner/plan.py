@@ -8,6 +8,7 @@ from edgewright.core.errors import TargetError
 from edgewright.core.profile import DeviceProfile
 from edgewright.toolchain.planner.values import FORMAT, CandidatePlan, Plan, Recipe, Step
 from edgewright.toolchain.targets import TARGETS
+from edgewright.toolchain.techniques import TECHNIQUES
 
 BASELINE = "float"
 
@@ -23,6 +24,12 @@ _NARROW = (
     "weights within 7 bits, because this processor adds two 8-bit products in 16 bits, "
     "where full weights overflow"
 )
+_AS_FLOATS = "computed with as floats, so that an answer takes as long as before"
+_WEIGHTS = {
+    "fp16": ("float16", "channel", f"half the weight bytes, {_AS_FLOATS}"),
+    "int8": ("int8", "channel", f"a quarter of the weight bytes, {_AS_FLOATS}"),
+    "int4": ("int4", "32", f"a sixth of the weight bytes, {_AS_FLOATS}"),
+}
 
 
 def make_plan(recipe: Recipe, device: DeviceProfile) -> Plan:
@@ -32,27 +39,37 @@ def make_plan(recipe: Recipe, device: DeviceProfile) -> Plan:
         TargetError: No engine of ours runs on ``device``.
     """
     target = _target(recipe, device)
-    floats = recipe.quantization != "int8"
-    candidates = [
-        CandidatePlan(BASELINE, (), choosable=floats),
-        CandidatePlan("fused", (_FUSE,), choosable=floats),
-    ]
-    left_out: dict[str, str] = {}
-    if recipe.quantization == "none":
-        left_out["quantize"] = "the recipe asks for no quantization"
-    else:
-        candidates += [
-            CandidatePlan(f"int8-per-{scale}", (_FUSE, _int8(scale, device)), choosable=True)
-            for scale in _SCALES
-        ]
+    asked = recipe.quantization
+    floats = asked in {"auto", "none"}
+    candidates = [CandidatePlan(BASELINE, (), choosable=floats)]
+    if floats:
+        candidates.append(CandidatePlan("fused", (_FUSE,), choosable=True))
+    for form in ("fp16", "int8", "int4"):
+        if asked in {"auto", form}:
+            candidates += _narrow(form, device)
+    tried = {step.technique for one in candidates for step in one.steps}
+    why = f"the recipe asks for {'no quantization' if asked == 'none' else asked}"
     return Plan(
         format=FORMAT,
         target=target,
         engine=TARGETS[target].engine,
         baseline=BASELINE,
         candidates=tuple(candidates),
-        left_out=left_out,
+        left_out={name: why for name in TECHNIQUES if name not in tried},
     )
+
+
+def _narrow(form: str, device: DeviceProfile) -> list[CandidatePlan]:
+    """Return the candidates with weights of ``form``, the gentlest first."""
+    kind, block, reason = _WEIGHTS[form]
+    stored = Step("weights", {"form": kind, "block": block}, reason)
+    found = [CandidatePlan(f"{form}-weights", (_FUSE, stored), choosable=True)]
+    if form == "int8":
+        found += [
+            CandidatePlan(f"int8-per-{scale}", (_FUSE, _int8(scale, device)), choosable=True)
+            for scale in _SCALES
+        ]
+    return found
 
 
 def _int8(scale: str, device: DeviceProfile) -> Step:
@@ -60,7 +77,8 @@ def _int8(scale: str, device: DeviceProfile) -> Step:
     bits = "8"
     if device.pairs_overflow:
         reason, bits = f"{reason}; {_NARROW}", "7"
-    return Step("quantize", {"granularity": scale, "bits": bits}, reason)
+    settings = {"granularity": scale, "bits": bits, "ranges": "minmax"}
+    return Step("quantize", settings, reason)
 
 
 def _target(recipe: Recipe, device: DeviceProfile) -> str:

@@ -3,6 +3,10 @@
 Without a goal the search ends at the first candidate that holds the contract; with one
 it goes on until all are tried or the budget is spent. A first Ctrl-C ends it like a
 spent budget: what was tried is judged and written.
+
+A candidate whose bytes are over the limit is out, whatever its speed: its accuracy is
+measured, so that it can be looked at, and the rest only if nothing holds the contract
+and the nearest has to be found.
 """
 
 from collections.abc import Callable
@@ -72,12 +76,19 @@ class Search:
                 self.stopped = self._enough(best, monotonic() - started)
                 if self.stopped:
                     break
+            else:
+                if not self.decision_holds():
+                    self._complete()
         except KeyboardInterrupt:
             if not best:
                 raise
             self.stopped = INTERRUPTED
         self.stopped = self.stopped or ALL
         self.workshop.check_any()
+
+    def decision_holds(self) -> bool:
+        """Return whether a candidate holds the contract."""
+        return bool(self.now) and bool(self.decision().chosen)
 
     def decision(self) -> Decision:
         """Return what the evidence so far comes to."""
@@ -91,17 +102,30 @@ class Search:
             return
         self.say("check", f"{name} against the model")
         check_float(one, self.bench.engine, self.source, self.bench.data.evaluate)
-        baseline = self.made[0] if self.made else one
-        now, before = gather(
-            one,
-            baseline,
-            self.bench,
-            self.ledger,
-            observe=lambda what: self.say("measure", what),
-        )
+        now, before = self._gather(one, whole=not self.made or not self._too_large(one))
         self.made.append(one)
         self.now.append(now)
         self.before.append(before)
+
+    def _gather(self, one: Made, *, whole: bool) -> tuple[Known, Known]:
+        return gather(
+            one,
+            self.made[0] if self.made else one,
+            self.bench,
+            self.ledger,
+            whole=whole,
+            observe=lambda what: self.say("measure", what),
+        )
+
+    def _too_large(self, one: Made) -> bool:
+        limit = self.rules.contract.file_bytes
+        return limit is not None and one.file_bytes > limit
+
+    def _complete(self) -> None:
+        """Measure what was left out of those that are too large: one of them is nearest."""
+        for place, one in enumerate(self.made):
+            if place and self._too_large(one):
+                self.now[place], self.before[place] = self._gather(one, whole=True)
 
     def _best(self) -> str:
         """Return what would ship now; nearest where nothing holds; empty if nothing may."""

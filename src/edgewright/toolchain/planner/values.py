@@ -20,8 +20,8 @@ FORMAT = 1
 # What answers are compared with: labels, or what the reference answers itself.
 ACCURACY, FIDELITY = "accuracy", "fidelity"
 
-# What may be chosen: everything, int8 or an error, floats only.
-QUANTIZATIONS = ("auto", "int8", "none")
+# What may be chosen: everything, one form of weights or an error, floats only.
+QUANTIZATIONS = ("auto", "int8", "int4", "fp16", "none")
 
 # What is searched for among the candidates that hold the contract. Without a goal the
 # first that holds it ships, and nothing after it is tried.

@@ -97,7 +97,11 @@ TECHNIQUES = {
             "Store weights as int8 and compute on 8-bit activations.",
             calibrates=True,
             exact=False,
-            settings={"granularity": ("channel", "tensor"), "bits": ("8", "7")},
+            settings={
+                "granularity": ("channel", "tensor"),
+                "bits": ("8", "7"),
+                "ranges": ("minmax", "percentile", "entropy", "mse"),
+            },
             moves=0.05,
         ),
         TechniqueInfo(

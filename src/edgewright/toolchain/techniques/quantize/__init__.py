@@ -2,33 +2,51 @@
 
 Static, in the QDQ form that every engine of ours reads: unsigned activations and
 signed weights, because signed activations cost ONNX Runtime 1.8 to 10 times the
-latency on x86; symmetric weights; ranges are the smallest and largest value seen on
-real samples. One scale per output channel keeps more of the answer, one per tensor
-is smaller. Weights of 7 bits are for x86 without VNNI, whose kernels add two products
-of 8 bits in 16: a full weight overflows there, one of half the range cannot. Where
-nothing could be quantized it raises: asked for int8, float is never the answer.
+latency on x86; symmetric weights; ranges are chosen from all values seen on real
+samples, in memory that does not grow with these, and never from the fill of a mask.
+One scale per output channel keeps more of the answer, one per tensor is smaller.
+Weights of 7 bits are for x86 without VNNI, whose kernels add two products of 8 bits
+in 16: a full weight overflows there, one of half the range cannot. Where nothing
+could be quantized it raises: asked for int8, float is never the answer.
 
 Source: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018; carried out by onnxruntime.quantization.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from edgewright.core.errors import DataError, QuantizeError
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.techniques import Applied, settle
-from edgewright.toolchain.techniques.quantize.static import quantize_static
+from edgewright.toolchain.techniques.quantize.calibrate import (
+    BUDGET_BYTES,
+    Feed,
+    activation_bytes,
+)
+from edgewright.toolchain.techniques.quantize.choose import CHOOSERS
+from edgewright.toolchain.techniques.quantize.static import activations, quantize_static
 
 _SHARE = 1000  # permille
+_INT8 = TensorProto.INT8
 _BITS = (8, 7)
+
+# Samples a run; more only cost memory, since ranges are over all of them.
+_BATCH = 32
 
 
 def quantize(
-    graph: Graph, samples: npt.NDArray[Any], *, per_channel: bool = True, bits: int = 8
+    graph: Graph,
+    samples: npt.NDArray[Any],
+    *,
+    per_channel: bool = True,
+    bits: int = 8,
+    ranges: str = "minmax",
 ) -> Applied:
     """Return ``graph`` with int8 weights and 8-bit activations.
 
@@ -37,25 +55,24 @@ def quantize(
         samples: Real inputs to take the ranges from, first dimension the sample.
         per_channel: One scale per output channel instead of one per tensor.
         bits: Of a weight, 8 or 7; either takes a byte.
+        ranges: How those of activations are chosen: ``minmax``, ``percentile``,
+            ``entropy`` or ``mse``, as ``choose`` defines them.
 
     Raises:
-        QuantizeError: There is nothing to quantize, it is quantized already, or the
-            quantizer refuses the graph.
+        QuantizeError: There is nothing to quantize, it is quantized already, an
+            activation is not finite, or the quantizer refuses the graph.
         DataError: No samples, or samples that do not fit the input.
     """
     if bits not in _BITS:
         raise ValueError(f"bits must be 7 or 8, got {bits}")
-    _check_samples(graph, samples)
-    if graph.operators["DequantizeLinear"]:
-        raise QuantizeError(
-            "the graph is quantized already", hint="Give the float model it was made from."
-        )
-    result = quantize_static(graph, samples, per_channel=per_channel, bits=bits)
-    stored = sum(
-        len(tensor.raw_data)
-        for tensor in result.proto.graph.initializer
-        if tensor.data_type == tensor.INT8
+    if ranges not in CHOOSERS:
+        raise ValueError(f"ranges must be one of {', '.join(CHOOSERS)}, got {ranges!r}")
+    _check(graph, samples)
+    result, notes = quantize_static(
+        graph, _batches(graph, samples), per_channel=per_channel, bits=bits, ranges=ranges
     )
+    initializers = result.proto.graph.initializer
+    stored = sum(len(tensor.raw_data) for tensor in initializers if tensor.data_type == _INT8)
     if not stored:
         raise QuantizeError(
             f"none of the {graph.operators.total()} nodes could be quantized: no Conv, Gemm "
@@ -67,9 +84,9 @@ def quantize(
     kind = "int8" if bits == 8 else "int8 within 7 bits"
     note = (
         f"{stored} bytes of weights are {kind} with one scale per {how} ({share} % of all), "
-        f"ranges from {len(samples)} samples"
+        f"{ranges} ranges from {len(samples)} samples"
     )
-    return Applied(result, changed=True, notes=(note,))
+    return Applied(result, changed=True, notes=(note, *notes))
 
 
 class _Quantize:
@@ -86,10 +103,46 @@ class _Quantize:
         if samples is None:
             raise _no_samples()
         channel = settled["granularity"] == "channel"
-        return quantize(graph, samples, per_channel=channel, bits=int(settled["bits"]))
+        return quantize(
+            graph,
+            samples,
+            per_channel=channel,
+            bits=int(settled["bits"]),
+            ranges=settled["ranges"],
+        )
 
 
-def _check_samples(graph: Graph, samples: npt.NDArray[Any]) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batches:
+    """The samples of one input, batch by batch, as often as they are asked for."""
+
+    name: str
+    samples: npt.NDArray[Any]
+    size: int
+    whole: bool
+
+    def __iter__(self) -> Iterator[Feed]:
+        for start in range(0, len(self.samples), self.size):
+            batch = self.samples[start : start + self.size]
+            # A fixed batch cannot be fed half; the samples left over are not looked at.
+            if len(batch) == self.size or not self.whole:
+                yield {self.name: batch}
+
+
+def _batches(graph: Graph, samples: npt.NDArray[Any]) -> _Batches:
+    spec = graph.inputs[0]
+    if spec.shape[0] != -1:
+        return _Batches(spec.name, samples, spec.shape[0], whole=True)
+    one = activation_bytes(graph, {spec.name: samples[:1]}, activations(graph))
+    fitting = BUDGET_BYTES // max(1, sum(one.values()))
+    return _Batches(spec.name, samples, min(max(fitting, 1), _BATCH), whole=False)
+
+
+def _check(graph: Graph, samples: npt.NDArray[Any]) -> None:
+    if graph.operators["DequantizeLinear"]:
+        raise QuantizeError(
+            "the graph is quantized already", hint="Give the float model it was made from."
+        )
     if len(graph.inputs) != 1:
         raise QuantizeError(
             f"the graph has {len(graph.inputs)} inputs, calibration can feed one"

@@ -1,26 +1,27 @@
-"""The call into onnxruntime.quantization, and what it has to be told to be exact."""
+"""The call into onnxruntime.quantization, and what it has to be told to be exact.
 
-from collections.abc import Iterator
-from typing import Any
+It puts the nodes in and makes the weights; the ranges of activations are ours.
+"""
 
-import numpy.typing as npt
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import numpy as np
 import onnx
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-)
-from onnxruntime.quantization import quantize_static as ort_quantize_static
+from onnx import ModelProto, TensorProto
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir import ort
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.tidy import tidy
-
-# Samples a run; larger batches only cost memory, since ranges are over all of them.
-_BATCH = 50
+from edgewright.toolchain.techniques.quantize.calibrate import Feed, calibrate
+from edgewright.toolchain.techniques.quantize.choose import CHOOSERS, Range
+from edgewright.toolchain.techniques.quantize.fills import choose_ranges
+from edgewright.toolchain.techniques.quantize.histogram import BINS
 
 # Sorted: left to itself the quantizer walks a set, in an order that changes by the day.
 _OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
@@ -29,52 +30,88 @@ _OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 # a quantized bias is as large as the bias, 5 % of the digits example per channel.
 _OPTIONS = {"QuantizeBias": False}
 
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
 
 def quantize_static(
-    graph: Graph, samples: npt.NDArray[Any], *, per_channel: bool, bits: int = 8
-) -> Graph:
-    """Return ``graph`` in QDQ form; it may hold no quantized weight at all.
+    graph: Graph,
+    feeds: Iterable[Feed],
+    *,
+    per_channel: bool,
+    bits: int = 8,
+    ranges: str = "minmax",
+) -> tuple[Graph, tuple[str, ...]]:
+    """Return ``graph`` in QDQ form and notes; it may hold no quantized weight at all.
+
+    Args:
+        graph: A float graph.
+        feeds: As ``calibrate`` takes them.
+        per_channel: One scale per output channel instead of one per tensor.
+        bits: Of a weight, 8 or 7.
+        ranges: A name in ``CHOOSERS``.
 
     Raises:
-        QuantizeError: ONNX Runtime refuses the graph.
+        QuantizeError: ONNX Runtime refuses the graph, or an activation is not finite.
+        DataError: ``feeds`` do not fit the inputs.
     """
     with ort.quiet("quantize the graph", QuantizeError) as folder:
-        source, result = folder / "float.onnx", folder / "int8.onnx"
-        onnx.save(graph.proto, source)
-        ort_quantize_static(
-            source,
-            result,
-            _Reader(graph, samples),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=_OPERATORS,
-            per_channel=per_channel,
-            reduce_range=bits == 7,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            calibration_providers=["CPUExecutionProvider"],
-            extra_options=_OPTIONS,
+        onnx.save(graph.proto, folder / "float.onnx")
+        # With the shapes and types of what is inside, which the quantizer goes by.
+        model = load_model_with_shape_infer(folder / "float.onnx")
+    kinds = _activations(model)
+    bins = 0 if ranges == "minmax" else BINS
+    spreads = calibrate(graph, feeds, list(kinds), bins=bins)
+    chosen, notes = choose_ranges(graph, spreads, CHOOSERS[ranges])
+    with ort.quiet("quantize the graph", QuantizeError) as folder:
+        quantizer = QDQQuantizer(
+            model,
+            per_channel,
+            bits == 7,
+            QuantType.QInt8,
+            QuantType.QUInt8,
+            _tensors_data(chosen, kinds),
+            [],
+            [],
+            _OPERATORS,
+            _OPTIONS,
         )
-        proto = onnx.load(result)
-    return tidy(proto)
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(
+            folder / "int8.onnx", use_external_data_format=False
+        )
+        proto = onnx.load(folder / "int8.onnx")
+    return tidy(proto), notes
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Hands out the samples batch by batch, as the quantizer wants them."""
-
-    def __init__(self, graph: Graph, samples: npt.NDArray[Any]) -> None:
-        self._batches = _batches(graph, samples)
-
-    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
-        """Return the next batch, None after the last."""
-        return next(self._batches, None)
+def activations(graph: Graph) -> list[str]:
+    """Return the tensors of ``graph`` that need a range, in the order they are met."""
+    with ort.quiet("quantize the graph", QuantizeError) as folder:
+        onnx.save(graph.proto, folder / "float.onnx")
+        return list(_activations(load_model_with_shape_infer(folder / "float.onnx")))
 
 
-def _batches(graph: Graph, samples: npt.NDArray[Any]) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    spec = graph.inputs[0]
-    size = _BATCH if spec.shape[0] == -1 else spec.shape[0]
-    for start in range(0, len(samples), size):
-        batch = samples[start : start + size]
-        # A fixed batch cannot be fed half; the samples left over are not looked at.
-        if spec.shape[0] in {-1, len(batch)}:
-            yield {spec.name: batch}
+def _activations(model: ModelProto) -> dict[str, int]:
+    """Return the element types of float tensors beside nodes that can be quantized."""
+    graph = model.graph
+    kinds = {
+        value.name: value.type.tensor_type.elem_type
+        for value in chain(graph.value_info, graph.output, graph.input)
+        if value.type.HasField("tensor_type")
+    }
+    constant = {tensor.name for tensor in graph.initializer}
+    names: Sequence[str] = [
+        name
+        for node in graph.node
+        if node.op_type in _OPERATORS
+        for name in chain(node.input, node.output)
+    ]
+    return {n: kinds[n] for n in names if kinds.get(n) in _FLOATS and n not in constant}
+
+
+def _tensors_data(chosen: dict[str, Range], kinds: dict[str, int]) -> TensorsData:
+    data = {}
+    for name, found in chosen.items():
+        kind = onnx.helper.tensor_dtype_to_np_dtype(kinds[name])
+        low, high = np.array([found.low, found.high], kind)
+        data[name] = TensorData(lowest=low, highest=high)
+    return TensorsData(CalibrationMethod.MinMax, data)
