@@ -27,6 +27,7 @@ STATS = WorkerStats(
     p95_us=2,
     p99_us=3,
     resident_bytes=99,
+    impatient=4,
 )
 SAY_READY = f"print({encode(WorkerMessage(ready=READY)).decode()!r})"
 
@@ -157,6 +158,7 @@ def test_summaries_are_differences():
     second = worker.summary()
 
     assert (first.answered, first.failed, first.late, first.refused) == (5, 1, 2, 3)
+    assert (first.impatient, second.impatient) == (4, 0)
     assert (first.latency, first.period_s) == ({"10": 4, "11": 1}, 3.0)
     assert nothing is None
     assert (second.answered, second.failed, second.latency) == (2, 0, {"11": 1, "12": 1})

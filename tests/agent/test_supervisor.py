@@ -156,6 +156,25 @@ def test_a_trial_that_fails_is_reverted(scene, kind, words):
     assert scene.traffic.counts[new.release] > 0
 
 
+def test_a_caller_cannot_fail_a_trial(scene):
+    """One who asks for answers in a microsecond gets none, and the release is kept."""
+    scene.roll_out("good-2")
+
+    def pester():
+        assert scene.device.ask(deadline_ms=0.001).endswith("answered 408")
+        assert not scene.told("reverted", "digits@2"), scene.reasons()
+        return scene.told("confirmed", "digits@2")
+
+    scene.device.wait_for(pester, "digits@2 to be kept")
+    scene.wait_serves("digits@2")
+    scene.device.stop()
+    scene.device.start()
+    scene.device.wait_for(lambda: _queued(scene.device) == 0, "all to be told")
+    told = [event.body for event in scene.plane.device.events if event.kind == SUMMARY]
+    assert all(body["late"] == 0 for body in told)
+    assert sum(body["impatient"] for body in told) > 10
+
+
 def test_a_first_release_that_fails_leaves_nothing(plane, device, bundles):
     """Where there is nothing to go back to, nothing serves, and nobody says otherwise."""
     only = plane.publish(bundles["silent"])

@@ -232,7 +232,7 @@ class Worker:
         if stats is None or self.ready is None or _counts(stats) == _counts(told):
             return None
         now = self._clock.monotonic_s()
-        answered, failed, late, refused = (
+        answered, failed, late, refused, impatient = (
             new - old for new, old in zip(_counts(stats), _counts(told), strict=True)
         )
         return Summary(
@@ -245,6 +245,7 @@ class Worker:
             answered=answered,
             failed=failed,
             late=late,
+            impatient=impatient,
             refused=refused,
             latency={
                 bucket: count - told.latency.get(bucket, 0)
@@ -438,5 +439,5 @@ class Service:
         return Death(worker.digest, times + 1, damaged, worker.reason, worker.stats)
 
 
-def _counts(stats: WorkerStats) -> tuple[int, int, int, int]:
-    return stats.answered, stats.failed, stats.late, stats.refused
+def _counts(stats: WorkerStats) -> tuple[int, int, int, int, int]:
+    return stats.answered, stats.failed, stats.late, stats.refused, stats.impatient

@@ -160,6 +160,7 @@ def _stats(model: Model) -> WorkerStats:
         answered=seen.answered,
         failed=seen.failed,
         late=seen.late,
+        impatient=seen.impatient,
         refused=seen.refused,
         latency=seen.latency.to_wire(),
         p50_us=seen.quantile_us(0.50),
