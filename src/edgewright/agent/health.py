@@ -401,6 +401,7 @@ class Service:
             *("serve", str(self.home.slot(digest)), "--digest", digest),
             *("--deadline-ms", str(self.config.deadline_ms)),
             *("--threads", str(self.config.threads)),
+            *("--timings", str(self.home.variants)),
         ]
         for option, number in zip(("--listen-fd", "--unix-fd"), numbers, strict=False):
             argv += [option, str(number)]

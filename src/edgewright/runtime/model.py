@@ -2,8 +2,8 @@
 
 A variant is dropped when its engine or a CPU feature it needs is absent, when the
 engine cannot load it, or when it does not reproduce the golden answers here. Of
-those left, the lowest median on the golden inputs wins, measured in turns; among
-the ones within 5 % of it, the fewest bytes.
+those left, the lowest median on the golden inputs wins, measured in turns or known
+from an earlier start; among the ones within 5 % of it, the fewest bytes.
 """
 
 import re
@@ -32,6 +32,7 @@ from edgewright.runtime import selftest
 from edgewright.runtime.deadline import Deadline
 from edgewright.runtime.engines import Array, Engine, Session, load_engine
 from edgewright.runtime.selftest import GoldenResult, Sample
+from edgewright.runtime.timings import Timings
 
 MEASURE_S = 2.0
 
@@ -183,6 +184,7 @@ def load(
     variant: str | None = None,
     engine: str | None = None,
     threads: int = 1,
+    timings: Path | None = None,
 ) -> Model:
     """Return the model in ``source``; see ``edgewright.runtime.load``.
 
@@ -192,11 +194,13 @@ def load(
         variant: Take this variant, or fail.
         engine: Consider only variants for this engine.
         threads: Threads one answer may use.
+        timings: File that keeps what the variants took; None to measure every time.
     """
     with ExitStack() as undo:
         folder, manifest, found = open_source(source, digest, undo)
         tried = try_variants(folder, manifest, variant=variant, engine=engine, threads=threads)
-        best, choice = choose(manifest, tried)
+        known = Timings(timings, found, threads) if timings else None
+        best, choice = choose(manifest, tried, timings=known)
         undo.callback(best.session.close)
         return Model(manifest, found, best, choice=choice, close=undo.pop_all().close)
 
@@ -272,9 +276,18 @@ def try_variants(
 
 
 def choose(
-    manifest: Manifest, tried: Mapping[str, Candidate | BundleError | EngineError]
+    manifest: Manifest,
+    tried: Mapping[str, Candidate | BundleError | EngineError],
+    *,
+    timings: Timings | None = None,
 ) -> tuple[Candidate, tuple[str, ...]]:
     """Return the variant to run and one line on each; sessions of the others are closed.
+
+    Args:
+        manifest: Of the bundle.
+        tried: What became of each variant.
+        timings: What sound variants took before; where it does not know them all,
+            they are measured, and it is told.
 
     Raises:
         GoldenError: Some could be loaded, none reproduces the golden answers.
@@ -297,7 +310,7 @@ def choose(
     if len(sound) == 1:
         lines[best.variant.name] = "taken: the only variant that can run here"
     else:
-        best = _fastest(manifest, sound, lines)
+        best = _fastest(manifest, sound, lines, timings)
     return best, tuple(f"{name}: {lines[name]}" for name in tried)
 
 
@@ -333,14 +346,17 @@ def _absent(variant: Variant) -> list[str]:
 
 
 def _fastest(
-    manifest: Manifest, sound: Sequence[Candidate], lines: dict[str, str]
+    manifest: Manifest,
+    sound: Sequence[Candidate],
+    lines: dict[str, str],
+    timings: Timings | None,
 ) -> Candidate:
-    times = _measure(sound)
+    times, before = _times(sound, timings)
     least = min(times)
     tied = [i for i, time in enumerate(times) if time <= least * _TIE]
     best = min(tied, key=lambda i: model_bytes(manifest, sound[i].variant))
     for index, one in enumerate(sound):
-        shown = f"median {show_us(times[index])}"
+        shown = f"median {show_us(times[index])}{before}"
         size = model_bytes(manifest, one.variant)
         if index == best:
             why = "the fastest" if len(tied) == 1 else "the smallest of the fastest"
@@ -353,6 +369,18 @@ def _fastest(
             else f"{shown}, {times[index] / least:.2f} times that of the fastest"
         )
     return sound[best]
+
+
+def _times(sound: Sequence[Candidate], timings: Timings | None) -> tuple[list[float], str]:
+    """Return the median of each in us, and words for where they are from."""
+    if timings is None:
+        return _measure(sound), ""
+    engines = {one.variant.name: f"{one.engine.name} {one.engine.version}" for one in sound}
+    if (known := timings.recall(engines)) is not None:
+        return known, " (measured before)"
+    times = _measure(sound)
+    timings.keep(engines, times)
+    return times, ""
 
 
 def _measure(sound: Sequence[Candidate]) -> list[float]:
