@@ -221,7 +221,7 @@ def test_one_variant_leaves_nothing_behind(tmp_path, cache):
 
     load(tmp_path / "a.ewb").close()
 
-    assert not cache.exists()
+    assert not (cache / "edgewright").exists()
 
 
 def test_a_disk_that_refuses_costs_time_only(tmp_path, cache):
