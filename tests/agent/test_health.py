@@ -247,6 +247,35 @@ def test_a_start_that_fails_is_tried_again_later(doors, tmp_path, monkeypatch):
     assert "temporarily" in told[0][1]
 
 
+@pytest.mark.parametrize(
+    ("code", "damaged"),
+    [("bundle_error", True), ("storage_error", True), ("golden_error", False), ("", False)],
+)
+def test_a_copy_that_cannot_be_used_is_told_from_a_bundle(
+    doors, tmp_path, monkeypatch, code, damaged
+):
+    """Damaged or unreadable, it is fetched anew; what its worker did else is its own."""
+    said = encode({"error": {"code": code, "message": "no"}}).decode() if code else ""
+    program = [sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"]
+    monkeypatch.setattr("edgewright.agent.health.Child", lambda *_, **__: Child(program))
+    service = Service(
+        Home(tmp_path),
+        CONFIG,
+        ManualClock(),
+        doors,
+        lambda _: True,
+        lambda *_: None,
+        wanted="sha256:" + "0" * 64,
+    )
+    deaths, end = [], time.monotonic() + 20
+    while not deaths and time.monotonic() < end:
+        deaths = service.tick()
+        time.sleep(0.01)
+    service.close()
+
+    assert (deaths[0].damaged, deaths[0].code) == (damaged, code)
+
+
 def test_nonsense_from_a_worker_is_no_sign_of_life():
     """Lines that are no messages are logged and do not count as an answer."""
     clock = ManualClock()

@@ -229,7 +229,8 @@ class Supervisor:
         """Take note of a worker that ended unasked, and act when the slot is to blame."""
         pointer = self._slots.pointer
         name = f"{self._slots.installed.get(death.digest, '')} {digest.short(death.digest)}"
-        kind = BundleError if death.damaged else EngineError
+        lost = death.code == StorageError("").code
+        kind = StorageError if lost else BundleError if death.damaged else EngineError
         self._failed(kind(f"the worker of {name} {death.reason}"))
         trial = pointer.trial
         if trial is not None and trial.digest == death.digest and not death.damaged:

@@ -35,6 +35,7 @@ def load(
 
     Raises:
         BundleError: Not a bundle, damaged, or without such a variant.
+        StorageError: The disk refused to read or to unpack it.
         GoldenError: No variant reproduces the golden answers on this machine.
         EngineError: No variant can be loaded here.
     """

@@ -25,6 +25,7 @@ from edgewright.core.errors import (
     EngineError,
     GoldenError,
     InputError,
+    StorageError,
 )
 from edgewright.core.units import show_us
 from edgewright.monitor.latency import Monitor
@@ -217,6 +218,7 @@ def open_source(
 
     Raises:
         BundleError: Not a bundle, damaged, or another one.
+        StorageError: The disk refused to read or to unpack it.
     """
     if source.is_dir():
         name = source.resolve().name
@@ -254,6 +256,7 @@ def try_variants(
 
     Raises:
         BundleError: There is no such ``variant``, or none for ``engine``.
+        StorageError: The disk refused to read golden answers.
     """
     asked = [
         one
@@ -329,7 +332,10 @@ def _try(folder: Path, manifest: Manifest, variant: Variant, threads: int) -> Ca
         undo.callback(session.close)
 
         def read(path: str) -> bytes:
-            return (folder / path).read_bytes()
+            try:
+                return (folder / path).read_bytes()
+            except OSError as error:  # it could be a moment ago, when it was verified
+                raise StorageError(f"cannot read {path!r}: {error.strerror}") from error
 
         feeds = selftest.golden_samples(manifest, read, engine)
         result = selftest.check(manifest, variant.name, session, feeds, read)

@@ -141,6 +141,8 @@ class InstallReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         slot: Folder of the installed slot; empty when refused.
         error: Why it was refused; nothing is left behind then.
+        unreadable: The disk cannot give back what it was given: the archive is of no
+            use any more, though nothing is wrong with the bundle.
     """
 
     digest: str
@@ -148,3 +150,4 @@ class InstallReport(msgspec.Struct, frozen=True, kw_only=True):
     release: str = ""
     peak_bytes: int = 0
     error: ErrorBody | None = None
+    unreadable: bool = False
