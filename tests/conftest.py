@@ -65,6 +65,14 @@ def pytest_runtest_setup(item):
                 pytest.skip(reason)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Let no test read or write what the person who runs it keeps in a cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def scale(request):
     """``sampled`` or ``full``."""

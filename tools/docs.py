@@ -72,6 +72,7 @@ def settings() -> str:
         "| variable | meaning |",
         "|---|---|",
         "| `EDGEWRIGHT_HOME` | folder a device keeps its state in |",
+        "| `XDG_CACHE_HOME` | below it an application keeps what variants took; `~/.cache` |",
         f"| `{SERVER_VARIABLE}` | the `server` of a person's file |",
         f"| `{TOKEN_VARIABLE}` | the `token_file` of a person's file |",
         "",

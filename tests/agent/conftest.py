@@ -18,6 +18,7 @@ _SPECIAL = {
     "good-3": {"version": 3, "seed": 9},
     "overridden": {"version": 4, "invert": True, "override": "the customer waits"},
     "wrong-device": {"version": 5, "wrong_variant": True},
+    "two-variants": {"version": 9, "variants": ("float32", "other")},
     "silent": {"version": 6, "policy": Policy(min_inferences=10**6, deadline_s=3)},
     "endless": {"version": 7, "policy": Policy(min_inferences=10**6, deadline_s=600)},
     "slow": {

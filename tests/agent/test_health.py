@@ -27,6 +27,7 @@ STATS = WorkerStats(
     p95_us=2,
     p99_us=3,
     resident_bytes=99,
+    impatient=4,
 )
 SAY_READY = f"print({encode(WorkerMessage(ready=READY)).decode()!r})"
 
@@ -157,6 +158,7 @@ def test_summaries_are_differences():
     second = worker.summary()
 
     assert (first.answered, first.failed, first.late, first.refused) == (5, 1, 2, 3)
+    assert (first.impatient, second.impatient) == (4, 0)
     assert (first.latency, first.period_s) == ({"10": 4, "11": 1}, 3.0)
     assert nothing is None
     assert (second.answered, second.failed, second.latency) == (2, 0, {"11": 1, "12": 1})
@@ -243,6 +245,35 @@ def test_a_start_that_fails_is_tried_again_later(doors, tmp_path, monkeypatch):
     assert deaths == []
     assert 5 < len(told) == len(permitted) < 15
     assert "temporarily" in told[0][1]
+
+
+@pytest.mark.parametrize(
+    ("code", "damaged"),
+    [("bundle_error", True), ("storage_error", True), ("golden_error", False), ("", False)],
+)
+def test_a_copy_that_cannot_be_used_is_told_from_a_bundle(
+    doors, tmp_path, monkeypatch, code, damaged
+):
+    """Damaged or unreadable, it is fetched anew; what its worker did else is its own."""
+    said = encode({"error": {"code": code, "message": "no"}}).decode() if code else ""
+    program = [sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"]
+    monkeypatch.setattr("edgewright.agent.health.Child", lambda *_, **__: Child(program))
+    service = Service(
+        Home(tmp_path),
+        CONFIG,
+        ManualClock(),
+        doors,
+        lambda _: True,
+        lambda *_: None,
+        wanted="sha256:" + "0" * 64,
+    )
+    deaths, end = [], time.monotonic() + 20
+    while not deaths and time.monotonic() < end:
+        deaths = service.tick()
+        time.sleep(0.01)
+    service.close()
+
+    assert (deaths[0].damaged, deaths[0].code) == (damaged, code)
 
 
 def test_nonsense_from_a_worker_is_no_sign_of_life():

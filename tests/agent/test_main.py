@@ -10,9 +10,10 @@ from tests.sim.control_plane import device_toml
 from edgewright.agent import Home, load_config
 from edgewright.agent.main import main
 from edgewright.agent.slots import Slots
-from edgewright.core import digest
+from edgewright.core import digest, probe
 from edgewright.core.clock import SystemClock
 from edgewright.core.errors import ConfigError
+from edgewright.core.profile import DeviceProfile
 
 A, B = digest.of_bytes(b"a"), digest.of_bytes(b"b")
 STATUS = {
@@ -151,6 +152,67 @@ def test_probe_says_what_the_machine_is(capsys, home):
     assert code == 0
     assert found["profile"]["cores"] >= 1
     assert "storage_free_bytes" in found["conditions"]
+
+
+def test_probe_speaks_to_people(capsys, home, monkeypatch):
+    """Bytes, MHz, degrees and percent have their units; --json keeps the bare numbers."""
+    profile = DeviceProfile(
+        title="Board 3",
+        platform="linux",
+        isa=("dotprod", "neon"),
+        clock_mhz=1500,
+        memory_bytes=4 * 10**9,
+        sources={"clock_mhz": "cpufreq"},
+    )
+    now = probe.Conditions(
+        load_1m=0.5,
+        memory_available_bytes=1_250_000_000,
+        temperature_milli_c=-3250,
+        battery_percent=87,
+        storage_free_bytes=512,
+    )
+    monkeypatch.setattr(probe, "probe", lambda: profile)
+    monkeypatch.setattr(probe, "conditions", lambda _: now)
+
+    _, out, _ = _run(capsys, "probe", "--home", home.root)
+    _, document, _ = _run(capsys, "probe", "--home", home.root, "--json")
+
+    shown = [" ".join(line.split()) for line in out.splitlines()]
+    assert shown == [
+        "title Board 3",
+        "platform linux",
+        "isa dotprod, neon",
+        "clock 1500 MHz (cpufreq)",
+        "memory 4.00 GB",
+        "connectivity none known",
+        "use",
+        "engines none known",
+        "load 1m 0.5",
+        "memory available 1.25 GB",
+        "temperature -3.2 °C",
+        "battery 87 %",
+        "storage free 512 B",
+    ]
+    assert json.loads(document)["profile"]["memory_bytes"] == 4 * 10**9
+    assert json.loads(document)["conditions"]["temperature_milli_c"] == -3250
+
+
+def test_run_says_at_once_who_it_is_and_where(plane, device):
+    """The first line on standard error: name, home, fleet, and where callers are answered."""
+    device.start()
+    device.wait_for(lambda: device.status().get("device"), "its id")
+    first_id, port = device.status()["device"], device.status()["port"]
+    device.stop()
+    device.start()
+    device.stop()
+
+    events = [json.loads(line) for line in device.log.read_text().splitlines()]
+    one, two = [event for event in events if event["event"] == "started"]
+    assert events[0] == one
+    assert (one["device"], two["device"]) == ("not enrolled yet", first_id)
+    assert one["name"] == load_config(device.config).name
+    assert (one["home"], one["server"]) == (str(device.home.root), plane.url)
+    assert one["answers_at"] == f"http://127.0.0.1:{port}"
 
 
 def test_a_verb_is_needed(capsys):

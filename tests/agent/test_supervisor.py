@@ -1,6 +1,7 @@
 """The agent as a whole: a real supervisor, its real children, and a fleet that can fail."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -154,6 +155,35 @@ def test_a_trial_that_fails_is_reverted(scene, kind, words):
     assert last["serving"] == scene.first.digest
     assert scene.traffic.errors == {}
     assert scene.traffic.counts[new.release] > 0
+
+
+def test_the_times_of_variants_are_kept_at_home(scene):
+    """The self-test of a bundle with two variants measures them; its worker need not."""
+    made = scene.roll_out("two-variants")
+    scene.wait_serves("digits@9")
+
+    kept = json.loads(scene.device.home.variants.read_bytes())
+    assert [one["bundle"] for one in kept["measured"]] == [made.digest]
+    assert sorted(kept["measured"][0]["variants"]) == ["float32", "other"]
+
+
+def test_a_caller_cannot_fail_a_trial(scene):
+    """One who asks for answers in a microsecond gets none, and the release is kept."""
+    scene.roll_out("good-2")
+
+    def pester():
+        assert scene.device.ask(deadline_ms=0.001).endswith("answered 408")
+        assert not scene.told("reverted", "digits@2"), scene.reasons()
+        return scene.told("confirmed", "digits@2")
+
+    scene.device.wait_for(pester, "digits@2 to be kept")
+    scene.wait_serves("digits@2")
+    scene.device.stop()
+    scene.device.start()
+    scene.device.wait_for(lambda: _queued(scene.device) == 0, "all to be told")
+    told = [event.body for event in scene.plane.device.events if event.kind == SUMMARY]
+    assert all(body["late"] == 0 for body in told)
+    assert sum(body["impatient"] for body in told) > 10
 
 
 def test_a_first_release_that_fails_leaves_nothing(plane, device, bundles):

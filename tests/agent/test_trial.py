@@ -6,6 +6,7 @@ import pytest
 from tests.sim.clock import ManualClock
 
 from edgewright.agent import DeviceConfig, Home
+from edgewright.agent.health import Death
 from edgewright.agent.supervisor import Supervisor
 from edgewright.core import digest
 from edgewright.core.errors import UpdateError
@@ -77,6 +78,21 @@ def test_each_end_of_a_trial_has_its_own_time(supervisor, clock):
     supervisor._settle_trial()
 
     assert slots.pointer.trial is not None
+
+
+@pytest.mark.parametrize("code", ["storage_error", "bundle_error"])
+def test_a_slot_of_no_use_on_this_disk_does_not_fail_its_trial(supervisor, code):
+    """Its worker could not read it: fetched anew and tried again, never bad."""
+    _try(supervisor, A)
+
+    supervisor._mourn(
+        Death(A, 1, damaged=True, reason="cannot be read", stats=None, code=code)
+    )
+
+    pointer = supervisor._slots.pointer
+    assert (pointer.trial, pointer.bad) == (None, {})
+    assert A not in supervisor._slots.installed
+    assert [one["code"] for one in supervisor._telemetry.problems] == [code]
 
 
 def test_a_trial_survives_a_machine_without_memory(supervisor, clock, monkeypatch):

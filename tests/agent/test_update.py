@@ -19,7 +19,7 @@ from edgewright.agent.update import Update, interval_s
 from edgewright.core import digest
 from edgewright.wire.assignment import Target
 from edgewright.wire.checkin import LEAST_S, ErrorBody
-from edgewright.wire.local import CourierReport, InstallReport
+from edgewright.wire.local import CourierReport, InstallReport, SelfTest
 
 A, B, C = (digest.of_bytes(name) for name in (b"a", b"b", b"c"))
 CONFIG = DeviceConfig(
@@ -31,6 +31,7 @@ CONFIG = DeviceConfig(
 )
 BROKEN = ErrorBody(code="bundle_error", message="it is another file")
 FULL = ErrorBody(code="storage_error", message="No space left on device")
+LOST = ErrorBody(code="storage_error", message="cannot read weights.bin: Input/output error")
 
 
 class Sent:
@@ -108,12 +109,19 @@ class Bench:
         )
         self.update._came_back(Result(report))
 
-    def installed(self, error):
+    def installed(self, error, *, unreadable=False):
         """Wait out what holds the bundle, and let its installer end with an error."""
+        self._ended(InstallReport(digest=B, error=error, unreadable=unreadable))
+
+    def tested(self, error):
+        """Wait out what holds the bundle, and let its self-test end with an error."""
+        self._ended(SelfTest(digest=B, error=error))
+
+    def _ended(self, report):
         self.clock.advance(3601)
         self.update._due_s = self.clock.monotonic_s() + 10**6
         self.update.tick(self.service)
-        self.errands.sent[-1].result = Result(InstallReport(digest=B, error=error))
+        self.errands.sent[-1].result = Result(report)
         self.update.tick(self.service)
 
     def whats(self):
@@ -153,10 +161,40 @@ def test_a_full_disk_is_no_verdict(bench):
     assert [one.name for one in bench.errands.sent] == ["installer"] * 7
 
 
+def test_only_a_download_the_disk_has_lost_is_fetched_anew(bench):
+    """What is there is kept while the disk is full; neither is a verdict on the bundle."""
+    bench.contact(B)
+    bench.installed(FULL)
+    kept = bench.home.download(B).exists()
+    for _ in range(7):
+        bench.contact(B)
+        bench.installed(LOST, unreadable=True)
+        assert not bench.home.download(B).exists()
+
+    assert kept
+    assert bench.slots.pointer.bad == {}
+    assert "refused" not in bench.whats()
+
+
+def test_a_slot_the_disk_will_not_give_is_no_verdict(bench):
+    """A self-test that cannot read its slot has it installed anew, as often as it takes."""
+    for _ in range(7):
+        bench.slot(B)
+        bench.contact(B, archive=False)
+        bench.tested(LOST)
+        assert B not in bench.slots.installed
+        assert not bench.home.slot(B).exists()
+
+    assert bench.slots.pointer.bad == {}
+    assert bench.slots.pointer.active == A
+    assert "refused" not in bench.whats()
+    assert bench.whats().count("storage_error") == 7
+
+
 def test_a_full_disk_is_told_once_an_hour(bench):
     """Many attempts within the hour are one problem."""
     for _ in range(3):
-        bench.update._no_room(B, "No space left on device")
+        bench.update._disk_refused(B, "No space left on device")
 
     assert bench.whats().count("storage_error") == 1
 

@@ -1,5 +1,6 @@
 """Archives and slots: what goes in comes out, and nothing else is ever believed."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sim import disk
 from tests.sim.bundles import bare_manifest, make_bare
 
 from edgewright.bundle import archive
@@ -437,3 +439,99 @@ def test_a_sound_slot_is_verified(slot):
         verify_slot(place, digest.of_bytes(b"another"))
     with pytest.raises(BundleError, match="not a digest"):
         verify_slot(place, "sha256:short")
+
+
+FAULTS = [errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE]
+
+
+def refusing(real, number, *, after=0):
+    """Return ``real``, which refuses with ``number`` after so many calls."""
+    left = [after]
+
+    def call(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(number, os.strerror(number))
+        return real(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
+def test_an_archive_the_disk_will_not_give_is_not_to_blame(bundle, monkeypatch, number):
+    """Opened, at its header or in its body: the disk's fault, and nothing stays open."""
+    held = len([*Path("/proc/self/fd").iterdir()])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refusing(os.open, number))
+        with pytest.raises(StorageError, match=r"cannot read .*a\.ewb"):
+            Archive(bundle)
+    for calls in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", refusing(os.pread, number, after=calls))
+            with pytest.raises(StorageError, match=r"cannot read a\.ewb"):
+                Archive(bundle)
+    with Archive(bundle) as opened:
+        for name in ("digest", "verify"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pread", refusing(os.pread, number, after=1))
+                with pytest.raises(StorageError):
+                    getattr(opened, name)()
+        opened.verify()
+
+    assert len([*Path("/proc/self/fd").iterdir()]) == held
+
+
+@pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
+def test_a_disk_that_refuses_an_extraction_is_to_blame(bundle, tmp_path, monkeypatch, number):
+    """Whether it will not give the archive or will not take the slot."""
+    with Archive(bundle) as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", refusing(os.pread, number, after=1))
+            with pytest.raises(StorageError, match="cannot read"):
+                opened.extract(tmp_path / "one")
+        with (
+            disk.failing(tmp_path / "two", 1, error=number),
+            pytest.raises(StorageError, match="cannot unpack"),
+        ):
+            opened.extract(tmp_path / "two")
+
+
+@pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("method", ["stat", "read_bytes", "lstat", "open"])
+def test_a_slot_the_disk_will_not_give_is_not_to_blame(slot, monkeypatch, method, number):
+    """Its manifest, its names and its entries: what is there and unreadable is not damaged."""
+    place, expected = slot
+    monkeypatch.setattr(Path, method, refusing(getattr(Path, method), number))
+
+    with pytest.raises(StorageError, match="cannot read") as caught:
+        verify_slot(place, expected)
+
+    assert "the disk" in caught.value.hint
+
+
+def test_a_folder_the_disk_will_not_list_is_not_passed_over(slot, monkeypatch):
+    """What might hide in it is unknown, so the slot is not verified."""
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir, errno.EIO, after=1))
+
+    with pytest.raises(StorageError, match="cannot read slot"):
+        verify_slot(*slot)
+
+
+@pytest.mark.parametrize("name", ["extra/notes.txt", "manifest.json"])
+def test_a_folder_in_the_place_of_a_file_is_damage(slot, name):
+    """It is there, and is not what the bundle says: no fault of the disk."""
+    place, expected = slot
+    (place / name).unlink()
+    (place / name).mkdir()
+
+    with pytest.raises(BundleError):
+        verify_slot(place, expected)
+
+
+def test_a_source_the_disk_will_not_give_is_not_to_blame(tmp_path, monkeypatch):
+    """Whoever packs is told of the disk, and what was there stays."""
+    (tmp_path / "a").write_bytes(b"one")
+    monkeypatch.setattr(Path, "open", refusing(Path.open, errno.EIO))
+
+    with pytest.raises(StorageError, match="cannot read"):
+        archive.plan({"extra/a": tmp_path / "a"})

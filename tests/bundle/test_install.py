@@ -1,5 +1,6 @@
 """The installer: a whole slot, or nothing; whatever the archive, the disk or the power do."""
 
+import errno
 import json
 import os
 import stat
@@ -324,3 +325,48 @@ def test_staging_that_cannot_be_written_is_a_storage_error(place):
 
     with Archive(moved) as opened:
         opened.verify()
+
+
+UNREADABLE = """
+import errno, os, sys
+from edgewright.bundle import install
+
+def refuse(*_):
+    raise OSError({number}, os.strerror({number}))
+
+os.pread = refuse
+sys.exit(install.main({argv!r}))
+"""
+
+
+@pytest.mark.parametrize(("number", "lost"), [(errno.EIO, True), (errno.EACCES, False)])
+def test_an_archive_the_disk_will_not_give_is_told_as_such(place, number, lost):
+    """No word against the bundle; only what the disk has lost is of no use any more."""
+    program = UNREADABLE.format(number=number, argv=place.command()[3:])
+
+    code, report = run([sys.executable, "-c", program])
+
+    assert code == 1
+    assert report.error.code == "storage_error"
+    assert report.unreadable is lost
+    assert place.left() == []
+
+
+def test_a_slot_that_cannot_be_read_again_is_installed_anew(place, monkeypatch, capfd):
+    """What the disk will not give back is of no more use than what it gives back wrong."""
+    place.install()
+    real, weights = Path.open, place.slot / "variants/v/weights.bin"
+    before = weights.stat().st_ino
+
+    def refuse(path, *args, **kwargs):
+        if path == weights and weights.stat().st_ino == before:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+
+    place.install()
+
+    assert verify_slot(place.slot, place.digest).name == "bare"
+    assert "slot is damaged" in capfd.readouterr().err
+    assert place.left() == []

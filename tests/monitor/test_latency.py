@@ -13,11 +13,13 @@ def test_counts_are_what_happened():
     monitor.failed()
     monitor.late()
     monitor.late()
+    monitor.impatient()
     monitor.refused()
 
     seen = monitor.snapshot()
 
     assert (seen.answered, seen.failed, seen.late, seen.refused) == (2, 1, 2, 1)
+    assert seen.impatient == 1
     assert 990 <= seen.quantile_us(0) <= 1010
     assert 2970 <= seen.quantile_us(1) <= 3030
     assert seen.completed_monotonic_s == 11.003

@@ -272,7 +272,40 @@ def test_a_late_answer_is_refused_and_counted(slow_slot):
     assert late_s < 1.0
     assert right[0] == 200
     assert right[2]["outputs"][0]["data"] == expected
-    assert served.counts() == (2, 0, 1, 0)
+    assert served.counts() == (2, 0, 0, 0)
+    assert served.model.monitor.snapshot().impatient == 1
+
+
+def test_a_caller_cannot_make_the_model_late(served):
+    """Deadlines nobody could meet are refused like any, and are not the model's fault."""
+    impossible = body(golden_images(1), deadline_ms=0.001)
+    with served.client() as client:
+        statuses = [call(client, "POST", INFER, impossible)[0] for _ in range(20)]
+        right = call(client, "POST", INFER, body(golden_images(1)))[0]
+
+    assert (statuses, right) == ([408] * 20, 200)
+    assert served.counts() == (1, 0, 0, 0)
+    assert served.model.monitor.snapshot().impatient == 20
+
+
+@pytest.mark.parametrize(
+    ("asked", "late", "impatient"),
+    [
+        ({}, 1, 0),
+        ({"deadline_ms": 0.002}, 1, 0),
+        ({"deadline_ms": 0.001}, 1, 0),
+        ({"deadline_ms": 0.0005}, 0, 1),
+    ],
+    ids=["none", "further", "the same", "nearer"],
+)
+def test_only_a_nearer_deadline_is_the_callers_own(slot, asked, late, impatient):
+    """What misses the worker's own deadline is late, whatever the caller asked."""
+    with running(slot, deadline_s=1e-6) as served, served.client() as client:
+        status, _, _ = call(client, "POST", INFER, body(golden_images(1), **asked))
+        seen = served.model.monitor.snapshot()
+
+    assert status == 408
+    assert (seen.late, seen.impatient) == (late, impatient)
 
 
 @pytest.mark.slow

@@ -103,11 +103,12 @@ class Device:
             return {}
         return found
 
-    def ask(self) -> str:
+    def ask(self, **parameters: Any) -> str:
         """Return the release that answers now, or the error a caller sees; count it."""
+        body = {"inputs": [IMAGE], "parameters": parameters}
         client = Client(f"http://127.0.0.1:{self.status()['port']}", timeout_s=5.0)
         try:
-            answer = client.call("POST", "/v2/models/digits/infer", {"inputs": [IMAGE]})
+            answer = client.call("POST", "/v2/models/digits/infer", body)
         except EdgewrightError as error:
             said = f"{error.code}: {error}"
         else:

@@ -135,6 +135,11 @@ class Home:
         return self.root / "spool.db"
 
     @property
+    def variants(self) -> Path:
+        """What the variants of installed bundles took here; is measured again if lost."""
+        return self.root / "variants.json"
+
+    @property
     def run(self) -> Path:
         """Sockets and the status file of the running agent."""
         return self.root / "run"

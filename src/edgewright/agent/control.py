@@ -166,6 +166,7 @@ class Errands:
             *_module("edgewright.runtime.worker"),
             *("selftest", str(self.home.slot(digest))),
             *("--digest", digest),
+            *("--timings", str(self.home.variants)),
         )
         return Errand(
             "self-test",

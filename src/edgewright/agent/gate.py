@@ -28,7 +28,8 @@ class Observation:
     Attributes:
         since_activation_s: Seconds on the monotonic clock; wall time jumps.
         answered: Right in form and in time.
-        failed: The engine raised, or the answer would have come too late.
+        failed: The engine raised, or the answer would have come after the deadline of
+            the device; not one that a caller set itself and nearer.
         p95_us: 95th percentile of an answer; 0 before the first.
         previous_p95_us: Of the slot it replaces, on this device under the same
             load; None when that one answered too little to say.

@@ -18,7 +18,7 @@ from edgewright.agent.child import Child, fate
 from edgewright.core import clock as clocks
 from edgewright.core import log
 from edgewright.core.clock import Clock
-from edgewright.core.errors import BundleError, UpdateError, WireError
+from edgewright.core.errors import BundleError, StorageError, UpdateError, WireError
 from edgewright.wire import version
 from edgewright.wire.checkin import ErrorBody, Serving
 from edgewright.wire.local import Ask, WorkerMessage, WorkerStats
@@ -63,7 +63,8 @@ class Death:
 
     Attributes:
         times: Deaths of workers of this slot in a row.
-        damaged: The slot itself is not what its digest says.
+        damaged: The slot itself is not what its digest says, or cannot be read.
+        code: Of the error it told; empty where it told none.
         reason: In one sentence.
         stats: What it had done.
     """
@@ -73,6 +74,7 @@ class Death:
     damaged: bool
     reason: str
     stats: WorkerStats | None
+    code: str = ""
 
 
 class Doors:
@@ -232,7 +234,7 @@ class Worker:
         if stats is None or self.ready is None or _counts(stats) == _counts(told):
             return None
         now = self._clock.monotonic_s()
-        answered, failed, late, refused = (
+        answered, failed, late, refused, impatient = (
             new - old for new, old in zip(_counts(stats), _counts(told), strict=True)
         )
         return Summary(
@@ -245,6 +247,7 @@ class Worker:
             answered=answered,
             failed=failed,
             late=late,
+            impatient=impatient,
             refused=refused,
             latency={
                 bucket: count - told.latency.get(bucket, 0)
@@ -400,6 +403,7 @@ class Service:
             *("serve", str(self.home.slot(digest)), "--digest", digest),
             *("--deadline-ms", str(self.config.deadline_ms)),
             *("--threads", str(self.config.threads)),
+            *("--timings", str(self.home.variants)),
         ]
         for option, number in zip(("--listen-fd", "--unix-fd"), numbers, strict=False):
             argv += [option, str(number)]
@@ -433,10 +437,12 @@ class Service:
         settled = worker.ready is not None and now - worker.started_s > _SETTLED_S
         times = 0 if settled else self._deaths.get(worker.digest, (0, 0.0))[0]
         self._deaths[worker.digest] = (times + 1, now)
-        damaged = worker.error is not None and worker.error.code == BundleError("").code
+        code = worker.error.code if worker.error else ""
+        # Either way only a copy of the bundle is to blame: it is fetched anew.
+        damaged = code in {BundleError("").code, StorageError("").code}
         log.event("supervisor", "worker ended", digest=worker.digest, reason=worker.reason)
-        return Death(worker.digest, times + 1, damaged, worker.reason, worker.stats)
+        return Death(worker.digest, times + 1, damaged, worker.reason, worker.stats, code)
 
 
-def _counts(stats: WorkerStats) -> tuple[int, int, int, int]:
-    return stats.answered, stats.failed, stats.late, stats.refused
+def _counts(stats: WorkerStats) -> tuple[int, int, int, int, int]:
+    return stats.answered, stats.failed, stats.late, stats.refused, stats.impatient

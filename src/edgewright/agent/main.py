@@ -126,7 +126,13 @@ def _probe(args: argparse.Namespace) -> int:
         "profile": records.encode(probe.probe()),
         "conditions": records.encode(probe.conditions(args.home)),
     }
-    lines = [f"{key:<24} {value}" for part in found.values() for key, value in part.items()]
+    sources = found["profile"]["sources"]
+    lines = []
+    for part in found.values():
+        for key, value in part.items():
+            if key != "sources":
+                origin = f"  ({sources[key]})" if key in sources else ""
+                lines.append(_figure(key, value) + origin)
     _emit(args, found, "\n".join(lines))
     return 0
 
@@ -143,6 +149,25 @@ def _doctor(args: argparse.Namespace) -> int:
     document = {"checks": [one.as_json() for one in checks]}
     _emit(args, document, "\n".join(lines))
     return 0 if all(one.passed for one in checks) else 1
+
+
+def _figure(key: str, value: Any) -> str:
+    """Return a value of a probe as people read it, by the unit its name ends in."""
+    from edgewright.core.units import show_bytes
+
+    if isinstance(value, list):
+        shown = ", ".join(value) or "none known"
+    elif key.endswith("_bytes"):
+        key, shown = key.removesuffix("_bytes"), show_bytes(value)
+    elif key.endswith("_mhz"):
+        key, shown = key.removesuffix("_mhz"), f"{value} MHz"
+    elif key.endswith("_milli_c"):
+        key, shown = key.removesuffix("_milli_c"), f"{value / 1000:.1f} °C"
+    elif key.endswith("_percent"):
+        key, shown = key.removesuffix("_percent"), f"{value} %"
+    else:
+        shown = str(value)
+    return f"{key.replace('_', ' '):<18} {shown}"
 
 
 def _last_status(home: Path) -> dict[str, Any]:

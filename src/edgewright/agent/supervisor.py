@@ -133,6 +133,7 @@ class Supervisor:
             Exception: A fault of ours that comes again at every tick; the process
                 ends, and whoever started it starts it again.
         """
+        self._say_hello()
         faults = 0
         while not stopping():
             try:
@@ -228,7 +229,8 @@ class Supervisor:
         """Take note of a worker that ended unasked, and act when the slot is to blame."""
         pointer = self._slots.pointer
         name = f"{self._slots.installed.get(death.digest, '')} {digest.short(death.digest)}"
-        kind = BundleError if death.damaged else EngineError
+        lost = death.code == StorageError("").code
+        kind = StorageError if lost else BundleError if death.damaged else EngineError
         self._failed(kind(f"the worker of {name} {death.reason}"))
         trial = pointer.trial
         if trial is not None and trial.digest == death.digest and not death.damaged:
@@ -311,6 +313,19 @@ class Supervisor:
         for output in self._update.outputs:
             poll.register(output, select.POLLIN)
         poll.poll(TICK_S * 1000)
+
+    def _say_hello(self) -> None:
+        """Tell whoever started this which device it is, and where it will answer."""
+        log.event(
+            "supervisor",
+            "started",
+            name=self._config.name,
+            device=self._update.device or "not enrolled yet",
+            home=self._home.root,
+            server=self._config.server,
+            channel=self._config.channel,
+            answers_at=f"http://127.0.0.1:{self._doors.port}",
+        )
 
     def _say_status(self, *, stopped: bool = False) -> None:
         """Write what this agent is doing, when it changed or every few seconds."""

@@ -293,7 +293,9 @@ class Update:
             self._holds.pop(of, None)
             self._forget_archive(of)
         elif report.error.code == StorageError("").code:
-            self._no_room(of, report.error.message)
+            self._disk_refused(of, report.error.message)
+            if report.unreadable:
+                self._forget_archive(of)
         elif report.error.code == BundleError("").code:
             # It was whole when it was downloaded: it may be the disk. Fetched anew.
             self._forget_archive(of)
@@ -312,6 +314,11 @@ class Update:
         if passed:
             self._passed.add(of)
             self._holds.pop(of, None)
+        elif report.error is not None and report.error.code == StorageError("").code:
+            # Written anew it lies elsewhere on the disk; how often that takes is no
+            # fault of the bundle.
+            self._disk_refused(of, reason)
+            self._slots.step_back(of, damaged=True)
         elif report.error is not None and report.error.code == BundleError("").code:
             # The slot was whole when it was installed: the disk, not the bundle.
             self._slots.step_back(of, damaged=True)
@@ -332,8 +339,8 @@ class Update:
                 UpdateError("").code, f"{subject.target.release}: {reason}"
             )
 
-    def _no_room(self, of: str, reason: str) -> None:
-        """Say that the disk is full, which is no verdict on the bundle; try again later."""
+    def _disk_refused(self, of: str, reason: str) -> None:
+        """Say that the disk is full or failing, no verdict on the bundle; try again later."""
         self._hold(of, tries=0)
         self._telemetry.problem(StorageError("").code, reason)
 

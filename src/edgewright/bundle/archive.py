@@ -9,6 +9,9 @@ rest to 64, zeros between, nothing after the last. Integers are little-endian.
 There is one layout for one set of files, so the digest of the archive can be
 worked out again from a slot: that is how a slot is verified, and no other record
 of what it should hold is kept.
+
+What is not there, or is a folder where a file should be, is the bundle's fault; what is
+there and cannot be read is the disk's, and says nothing about the bundle.
 """
 
 import errno
@@ -37,6 +40,7 @@ _WEIGHTS = "weights.bin"
 # A manifest of 16 MiB names 40 GB of weights; a chunk is held in memory whole.
 _MAX_HEADER_BYTES = 16 << 20
 _MAX_CHUNK_BYTES = 4 << 20
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 Content = Path | bytes
 
@@ -65,7 +69,8 @@ def plan(contents: Mapping[str, Content]) -> tuple[Entry, ...]:
     """Return the entries of an archive of ``contents``, by path: offsets and digests.
 
     Raises:
-        BundleError: A file cannot be read, or two paths cannot lie in one folder.
+        BundleError: A file is missing, or two paths cannot lie in one folder.
+        StorageError: A file cannot be read.
     """
     entries: list[Entry] = []
     for path in sorted(contents):
@@ -94,7 +99,7 @@ def write(path: Path, manifest: Manifest, contents: Mapping[str, Content]) -> st
 
     Raises:
         BundleError: ``contents`` are not what ``manifest.entries`` name.
-        StorageError: The disk refused; ``path`` is as it was.
+        StorageError: The disk refused to write or to read; ``path`` is as it was.
     """
     # Opening SQLite's library, which this import does, costs 2 MiB in every
     # process that only reads bundles.
@@ -161,23 +166,30 @@ def header_length(data: bytes) -> int:
 
 
 class Archive:
-    """An archive on disk, open for reading; nothing it returns is unverified."""
+    """An archive on disk, open for reading; nothing it returns is unverified.
+
+    Every method that reads raises ``StorageError`` where the disk refuses.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open ``path`` and check its header and its length.
 
         Raises:
-            BundleError: It cannot be read, or is not a whole bundle.
+            BundleError: It is not there, or is not a whole bundle.
+            StorageError: It is there and cannot be read.
         """
         self._path = path
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise BundleError(f"cannot read {path}: {error.strerror}") from error
+            raise _unreadable(str(path), error) from error
         try:
             start = self._at(0, _HEAD.size)
             self.header = read_header(self._at(0, header_length(start)))
             self._check_length()
+        except StorageError:
+            os.close(self._descriptor)
+            raise
         except BundleError as error:
             os.close(self._descriptor)
             hint = error.hint or "Was it copied or downloaded to its end?"
@@ -277,7 +289,7 @@ class Archive:
         try:
             return os.pread(self._descriptor, length, offset)
         except OSError as error:
-            raise BundleError(f"cannot read {self._path.name}: {error.strerror}") from error
+            raise _unreadable(self._path.name, error) from error
 
 
 def slot_digest(folder: Path) -> tuple[Manifest, str]:
@@ -289,6 +301,7 @@ def slot_digest(folder: Path) -> tuple[Manifest, str]:
     Raises:
         BundleError: A file is missing, has another length, or is not named in the
             manifest; or the manifest does not hold together.
+        StorageError: The disk refused to read one.
     """
     header = _slot_header(folder)
     manifest = header.manifest
@@ -305,6 +318,7 @@ def verify_slot(folder: Path, expected: str) -> Manifest:
 
     Raises:
         BundleError: It is not; the message names the damaged entry if one is.
+        StorageError: The disk refused to read it.
     """
     digest.check(expected)
     manifest, found = slot_digest(folder)
@@ -322,6 +336,7 @@ def check_entries(folder: Path, manifest: Manifest) -> None:
 
     Raises:
         BundleError: Naming the first entry that is damaged.
+        StorageError: The disk refused to read one.
     """
     for entry in manifest.entries:
         for _ in _verified(entry, _slot_blocks(folder, entry)):
@@ -336,9 +351,7 @@ def _slot_header(folder: Path) -> Header:
             raise BundleError(f"{MANIFEST} of slot {folder.name[:12]} has {size} bytes")
         raw = path.read_bytes()
     except OSError as error:
-        raise BundleError(
-            f"cannot read {MANIFEST} of slot {folder.name[:12]}: {error.strerror}"
-        ) from error
+        raise _unreadable(f"{MANIFEST} of slot {folder.name[:12]}", error) from error
     return read_header(_HEAD.pack(MAGIC, FORMAT, 0, len(raw)) + raw)
 
 
@@ -347,7 +360,7 @@ def _slot_blocks(folder: Path, entry: Entry) -> Iterator[bytes]:
     try:
         found = path.lstat()
     except OSError as error:
-        raise BundleError(f"cannot read {entry.path!r}: {error.strerror}") from error
+        raise _unreadable(repr(entry.path), error) from error
     if not stat.S_ISREG(found.st_mode) or found.st_size != entry.length:
         raise BundleError(
             f"{entry.path!r} has {found.st_size} bytes, its manifest says {entry.length}"
@@ -358,7 +371,11 @@ def _slot_blocks(folder: Path, entry: Entry) -> Iterator[bytes]:
 def _check_names(folder: Path, manifest: Manifest) -> None:
     """Refuse a file in a slot that the manifest does not name."""
     named = {MANIFEST, *(entry.path for entry in manifest.entries)}
-    for place, _, names in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(f"slot {folder.name[:12]}", error) from error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
         for name in names:
             path = Path(place, name).relative_to(folder).as_posix()
             if path not in named:
@@ -404,7 +421,15 @@ def _content_blocks(content: Content, size: int) -> Iterator[bytes]:
             while block := _whole(file.read, size):
                 yield block
     except OSError as error:
-        raise BundleError(f"cannot read {content}: {error.strerror}") from error
+        raise _unreadable(str(content), error) from error
+
+
+def _unreadable(what: str, error: OSError) -> BundleError | StorageError:
+    """Return the error that blames who is to blame for what cannot be read."""
+    message = f"cannot read {what}: {error.strerror}"
+    if error.errno in _NOT_THERE:
+        return BundleError(message)
+    return StorageError(message, hint="It is the disk, or the rights to it: try again.")
 
 
 def _whole(read: Callable[[int], bytes | None], size: int) -> bytes:

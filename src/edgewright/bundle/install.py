@@ -8,6 +8,7 @@ it synced and moved to its name. Both folders lie on one file system.
 """
 
 import argparse
+import errno
 import json
 import os
 import resource
@@ -27,8 +28,8 @@ _MIB = 1 << 20
 def install(archive: Path, *, expected: str, slots: Path, staging: Path) -> Manifest:
     """Make ``slots/<hex of expected>`` the contents of ``archive``; return its manifest.
 
-    A slot that is there and sound is left alone. One that is damaged is removed
-    and installed anew.
+    A slot that is there and sound is left alone. One that is damaged, or that the
+    disk cannot read again, is removed and installed anew.
 
     Raises:
         BundleError: The archive is not ``expected``, or is damaged.
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report["release"] = str(manifest.release)
     except (EdgewrightError, MemoryError) as error:
         report["error"] = _told(error, args)
+        report["unreadable"] = _lost(error)
         log.event("installer", "refused", digest=args.digest, **report["error"])
     report["peak_bytes"] = process.peak_bytes()
     sys.stdout.write(json.dumps(report) + "\n")
@@ -82,10 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sound(slot: Path, expected: str) -> Manifest | None:
-    """Return the manifest of a slot that is whole, None for one that is damaged."""
+    """Return the manifest of a slot that is whole, None for one that is not known to be."""
     try:
         return verify_slot(slot, expected)
-    except BundleError as error:
+    except (BundleError, StorageError) as error:
         log.event("installer", "slot is damaged", slot=slot.name, message=str(error))
         return None
 
@@ -99,6 +101,12 @@ def _seal(folder: Path) -> None:
             Path(place).chmod(0o555)
     except OSError as error:
         raise StorageError(f"cannot seal {folder.name}: {error.strerror}") from error
+
+
+def _lost(error: EdgewrightError | MemoryError) -> bool:
+    """Whether the disk has lost what it was given, which no second try brings back."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno == errno.EIO
 
 
 def _told(error: EdgewrightError | MemoryError, args: argparse.Namespace) -> dict[str, str]:

@@ -19,7 +19,7 @@ EdgewrightError
 │   ├── ExpiredError      metadata is too old to act on
 │   └── RollbackError     metadata is older than what was already trusted
 ├── UpdateError           an update was not applied; the running slot is untouched
-├── StorageError          a durable write failed; what was there before is untouched
+├── StorageError          the disk refused; what was there before is untouched
 ├── WireError             a message is not what the protocol says
 │   └── TransportError    the other side did not answer as it should (may be retried)
 └── FleetError            the control plane refuses
@@ -137,7 +137,7 @@ class UpdateError(EdgewrightError):
 
 
 class StorageError(EdgewrightError):
-    """A durable write failed; what was there before is untouched."""
+    """The disk refused to write or to read; what was there before is untouched."""
 
     retry = True
 

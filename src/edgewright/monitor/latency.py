@@ -20,7 +20,8 @@ class Snapshot:
     Attributes:
         answered: Right in form and in time.
         failed: The engine raised.
-        late: Refused because the answer would have come after its deadline.
+        late: Refused because the answer would have come after the deadline of the model.
+        impatient: Refused at a nearer deadline, which the caller had set itself.
         refused: Inputs that did not fit.
         latency: Durations of what was answered.
         completed_monotonic_s: When the last answer was given; 0 before the first.
@@ -29,6 +30,7 @@ class Snapshot:
     answered: int
     failed: int
     late: int
+    impatient: int
     refused: int
     latency: Sketch
     completed_monotonic_s: float
@@ -49,6 +51,7 @@ class Monitor:
         self._completed_s = 0.0
         self._failed = 0
         self._late = 0
+        self._impatient = 0
         self._refused = 0
 
     def answered(self, start_s: float, end_s: float) -> None:
@@ -68,6 +71,11 @@ class Monitor:
         with self._lock:
             self._late += 1
 
+    def impatient(self) -> None:
+        """Count a request whose caller would not wait as long as the model may take."""
+        with self._lock:
+            self._impatient += 1
+
     def refused(self) -> None:
         """Count a request whose inputs did not fit."""
         with self._lock:
@@ -82,6 +90,7 @@ class Monitor:
                 answered=latency.count,
                 failed=self._failed,
                 late=self._late,
+                impatient=self._impatient,
                 refused=self._refused,
                 latency=latency,
                 completed_monotonic_s=self._completed_s,

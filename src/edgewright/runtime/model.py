@@ -2,8 +2,8 @@
 
 A variant is dropped when its engine or a CPU feature it needs is absent, when the
 engine cannot load it, or when it does not reproduce the golden answers here. Of
-those left, the lowest median on the golden inputs wins, measured in turns; among
-the ones within 5 % of it, the fewest bytes.
+those left, the lowest median on the golden inputs wins, measured in turns or known
+from an earlier start; among the ones within 5 % of it, the fewest bytes.
 """
 
 import re
@@ -25,6 +25,7 @@ from edgewright.core.errors import (
     EngineError,
     GoldenError,
     InputError,
+    StorageError,
 )
 from edgewright.core.units import show_us
 from edgewright.monitor.latency import Monitor
@@ -32,6 +33,7 @@ from edgewright.runtime import selftest
 from edgewright.runtime.deadline import Deadline
 from edgewright.runtime.engines import Array, Engine, Session, load_engine
 from edgewright.runtime.selftest import GoldenResult, Sample
+from edgewright.runtime.timings import Timings
 
 MEASURE_S = 2.0
 
@@ -183,6 +185,7 @@ def load(
     variant: str | None = None,
     engine: str | None = None,
     threads: int = 1,
+    timings: Path | None = None,
 ) -> Model:
     """Return the model in ``source``; see ``edgewright.runtime.load``.
 
@@ -192,11 +195,13 @@ def load(
         variant: Take this variant, or fail.
         engine: Consider only variants for this engine.
         threads: Threads one answer may use.
+        timings: File that keeps what the variants took; None to measure every time.
     """
     with ExitStack() as undo:
         folder, manifest, found = open_source(source, digest, undo)
         tried = try_variants(folder, manifest, variant=variant, engine=engine, threads=threads)
-        best, choice = choose(manifest, tried)
+        known = Timings(timings, found, threads) if timings else None
+        best, choice = choose(manifest, tried, timings=known)
         undo.callback(best.session.close)
         return Model(manifest, found, best, choice=choice, close=undo.pop_all().close)
 
@@ -213,6 +218,7 @@ def open_source(
 
     Raises:
         BundleError: Not a bundle, damaged, or another one.
+        StorageError: The disk refused to read or to unpack it.
     """
     if source.is_dir():
         name = source.resolve().name
@@ -250,6 +256,7 @@ def try_variants(
 
     Raises:
         BundleError: There is no such ``variant``, or none for ``engine``.
+        StorageError: The disk refused to read golden answers.
     """
     asked = [
         one
@@ -272,9 +279,18 @@ def try_variants(
 
 
 def choose(
-    manifest: Manifest, tried: Mapping[str, Candidate | BundleError | EngineError]
+    manifest: Manifest,
+    tried: Mapping[str, Candidate | BundleError | EngineError],
+    *,
+    timings: Timings | None = None,
 ) -> tuple[Candidate, tuple[str, ...]]:
     """Return the variant to run and one line on each; sessions of the others are closed.
+
+    Args:
+        manifest: Of the bundle.
+        tried: What became of each variant.
+        timings: What sound variants took before; where it does not know them all,
+            they are measured, and it is told.
 
     Raises:
         GoldenError: Some could be loaded, none reproduces the golden answers.
@@ -297,7 +313,7 @@ def choose(
     if len(sound) == 1:
         lines[best.variant.name] = "taken: the only variant that can run here"
     else:
-        best = _fastest(manifest, sound, lines)
+        best = _fastest(manifest, sound, lines, timings)
     return best, tuple(f"{name}: {lines[name]}" for name in tried)
 
 
@@ -316,7 +332,10 @@ def _try(folder: Path, manifest: Manifest, variant: Variant, threads: int) -> Ca
         undo.callback(session.close)
 
         def read(path: str) -> bytes:
-            return (folder / path).read_bytes()
+            try:
+                return (folder / path).read_bytes()
+            except OSError as error:  # it could be a moment ago, when it was verified
+                raise StorageError(f"cannot read {path!r}: {error.strerror}") from error
 
         feeds = selftest.golden_samples(manifest, read, engine)
         result = selftest.check(manifest, variant.name, session, feeds, read)
@@ -333,14 +352,17 @@ def _absent(variant: Variant) -> list[str]:
 
 
 def _fastest(
-    manifest: Manifest, sound: Sequence[Candidate], lines: dict[str, str]
+    manifest: Manifest,
+    sound: Sequence[Candidate],
+    lines: dict[str, str],
+    timings: Timings | None,
 ) -> Candidate:
-    times = _measure(sound)
+    times, before = _times(sound, timings)
     least = min(times)
     tied = [i for i, time in enumerate(times) if time <= least * _TIE]
     best = min(tied, key=lambda i: model_bytes(manifest, sound[i].variant))
     for index, one in enumerate(sound):
-        shown = f"median {show_us(times[index])}"
+        shown = f"median {show_us(times[index])}{before}"
         size = model_bytes(manifest, one.variant)
         if index == best:
             why = "the fastest" if len(tied) == 1 else "the smallest of the fastest"
@@ -353,6 +375,18 @@ def _fastest(
             else f"{shown}, {times[index] / least:.2f} times that of the fastest"
         )
     return sound[best]
+
+
+def _times(sound: Sequence[Candidate], timings: Timings | None) -> tuple[list[float], str]:
+    """Return the median of each in us, and words for where they are from."""
+    if timings is None:
+        return _measure(sound), ""
+    engines = {one.variant.name: f"{one.engine.name} {one.engine.version}" for one in sound}
+    if (known := timings.recall(engines)) is not None:
+        return known, " (measured before)"
+    times = _measure(sound)
+    timings.keep(engines, times)
+    return times, ""
 
 
 def _measure(sound: Sequence[Candidate]) -> list[float]:

@@ -26,6 +26,7 @@ from edgewright.runtime.model import Candidate, Model
 from edgewright.runtime.requests import Limits
 from edgewright.runtime.server import Server
 from edgewright.runtime.service import Service
+from edgewright.runtime.timings import Timings
 from edgewright.wire.checkin import ErrorBody, ErrorReply, Serving
 from edgewright.wire.local import Ask, GoldenCheck, SelfTest, WorkerMessage, WorkerStats
 from edgewright.wire.version import decode, encode
@@ -65,7 +66,8 @@ def _tested(args: argparse.Namespace, undo: ExitStack) -> SelfTest:
     for one in loaded:
         undo.callback(one.session.close)
     if any(one.result.passed for one in loaded):
-        best, _ = models.choose(manifest, tried)
+        timings = Timings(args.timings, digest, args.threads) if args.timings else None
+        best, _ = models.choose(manifest, tried, timings=timings)
     elif loaded:
         best = loaded[0]
     else:
@@ -100,7 +102,11 @@ def _timed(candidate: Candidate) -> list[int]:
 def _serve(args: argparse.Namespace) -> int:
     try:
         model = models.load(
-            args.slot, digest=args.digest, variant=args.variant, threads=args.threads
+            args.slot,
+            digest=args.digest,
+            variant=args.variant,
+            threads=args.threads,
+            timings=args.timings,
         )
     except EdgewrightError as error:
         log.event("worker", "cannot load", message=str(error))
@@ -160,6 +166,7 @@ def _stats(model: Model) -> WorkerStats:
         answered=seen.answered,
         failed=seen.failed,
         late=seen.late,
+        impatient=seen.impatient,
         refused=seen.refused,
         latency=seen.latency.to_wire(),
         p50_us=seen.quantile_us(0.50),
@@ -207,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--digest", help="what the slot must be")
         one.add_argument("--variant", help="run this variant, or fail")
         one.add_argument("--threads", type=int, default=1, help="threads one answer may use")
+        one.add_argument("--timings", type=Path, help="file that keeps what variants took")
     place = serve.add_mutually_exclusive_group(required=True)
     place.add_argument("--listen-fd", type=int, help="an inherited listening socket")
     place.add_argument("--port", type=int, help="a port of its own on 127.0.0.1")

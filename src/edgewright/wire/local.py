@@ -69,6 +69,9 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     """Counts since the worker started, which only grow.
 
     Attributes:
+        late: Refused at the deadline of the device.
+        impatient: Refused at a nearer deadline, which the caller had set itself; no
+            fault of the model.
         latency: Latency sketch, bucket index -> answers.
         completed_monotonic_s: When the last answer was given; 0 before the first.
     """
@@ -83,6 +86,7 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     p99_us: int
     resident_bytes: int
     completed_monotonic_s: float = 0.0
+    impatient: int = 0
 
 
 class CourierJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +145,8 @@ class InstallReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         slot: Folder of the installed slot; empty when refused.
         error: Why it was refused; nothing is left behind then.
+        unreadable: The disk cannot give back what it was given: the archive is of no
+            use any more, though nothing is wrong with the bundle.
     """
 
     digest: str
@@ -148,3 +154,4 @@ class InstallReport(msgspec.Struct, frozen=True, kw_only=True):
     release: str = ""
     peak_bytes: int = 0
     error: ErrorBody | None = None
+    unreadable: bool = False

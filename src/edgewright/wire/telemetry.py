@@ -61,7 +61,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         digest: The bundle that answered.
         answered: Right in form and in time.
         failed: The engine raised.
-        late: Refused because the answer would have come after its deadline.
+        late: Refused because the answer would have come after the device's deadline.
+        impatient: Refused at a nearer deadline, which the caller had set itself; no
+            fault of the model.
         refused: Inputs that did not fit.
         latency: Counts of a latency sketch, bucket index -> answers.
         resident_bytes: Of the worker, at the end of the period.
@@ -79,3 +81,4 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     latency: dict[str, int] = {}
     resident_bytes: int = 0
+    impatient: int = 0
