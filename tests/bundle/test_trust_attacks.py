@@ -223,6 +223,7 @@ class TestAttacks:
 
     @SHARED
     @given(data=st.data())
+    @pytest.mark.slow
     def test_no_foreign_error_before_a_signature(self, device, ahead, data):
         """Whatever the bytes are, what comes out is a set or an error of our tree."""
         intact = (device / "current.json").read_bytes()
@@ -239,6 +240,7 @@ class TestAttacks:
 
     @SHARED
     @given(data=st.data())
+    @pytest.mark.slow
     def test_no_foreign_error_behind_a_signature(self, device, ahead, data):
         """A signer who writes nonsense is told so by our tree, whichever file it is in."""
         intact = (device / "current.json").read_bytes()

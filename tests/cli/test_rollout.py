@@ -164,6 +164,7 @@ def test_listing_and_showing(server, capsys):
     assert document["open_waves"] == 2
 
 
+@pytest.mark.slow
 def test_a_p99_that_is_not_judged_does_not_look_judged(server, capsys):
     """The status says how many answers there are of how many, and so does the decision."""
     old, new = publish(server, "digits@1"), publish(server, "digits@2")

@@ -14,13 +14,22 @@ from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.targets import load_target
 from edgewright.toolchain.techniques import TECHNIQUES, load_technique, settle
 
-CASES = [
-    pytest.param(
-        name, dict(zip(info.settings, values, strict=True)), id="-".join((name, *values))
-    )
-    for name, info in TECHNIQUES.items()
-    for values in product(*info.settings.values())
-]
+
+def _cases():
+    """Yield every combination of settings; those with two away from their default are slow."""
+    for name, info in TECHNIQUES.items():
+        defaults = [values[0] for values in info.settings.values()]
+        for values in product(*info.settings.values()):
+            away = sum(one != default for one, default in zip(values, defaults, strict=True))
+            yield pytest.param(
+                name,
+                dict(zip(info.settings, values, strict=True)),
+                id="-".join((name, *values)),
+                marks=[pytest.mark.slow] if away > 1 else [],
+            )
+
+
+CASES = list(_cases())
 
 
 @pytest.fixture(scope="module")

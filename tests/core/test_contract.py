@@ -471,6 +471,7 @@ _ORDER = {FAIL: 0, OPEN: 1, PASS: 2}
 
 @settings(max_examples=25)
 @given(cases(), st.data())
+@pytest.mark.slow
 def test_loosening_a_limit_never_makes_it_worse(case, data):
     """Any one limit moved the easy way, or taken back: no outcome becomes worse."""
     contract = case[0]

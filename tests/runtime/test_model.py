@@ -188,6 +188,7 @@ def test_the_only_variant_is_taken(model):
     assert model.choice == ("float32: taken: the only variant that can run here",)
 
 
+@pytest.mark.slow
 def test_the_fastest_variant_is_taken_and_the_others_know_why(tmp_path):
     """A slow variant loses by its measured time."""
     slot = merged_slot(tmp_path, slow=3)

@@ -163,6 +163,7 @@ def test_a_time_belongs_to_its_machine(tmp_path, monkeypatch):
     assert timings.recall({"a": "e 1"}) == [10.0]
 
 
+@pytest.mark.slow
 def test_only_so_many_bundles_are_remembered(tmp_path):
     """The oldest give way, so that the file cannot fill a disk."""
     path = tmp_path / "variants.json"

@@ -137,6 +137,7 @@ def test_no_foreign_error_escapes(answer):
         _get(b"HTTP/1.1 " + answer)
 
 
+@pytest.mark.slow
 def test_a_peer_that_drips_is_given_up():
     """An answer that never pauses and never ends is refused after six times the patience."""
     begun = time.monotonic()

@@ -155,6 +155,7 @@ def test_every_candidate_has_a_reason(given_):
 
 @given(given_=candidates(), retention=st.sampled_from([9500, 9990, 10_000]))
 @FEW
+@pytest.mark.slow
 def test_the_nearest_contract_really_is_met(given_, retention):
     """Judged again under it, its candidate passes: nothing is promised in vain."""
     contract = replace(CONTRACT, min_retention_bp=retention)

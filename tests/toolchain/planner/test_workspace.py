@@ -160,6 +160,7 @@ def test_a_recipe_that_cannot_be_read_needs_force(tmp_path):
 
 
 @pytest.mark.parametrize("first", [None, "one", "two"], ids=["fresh", "other", "same"])
+@pytest.mark.slow
 def test_stopped_at_any_call_a_report_has_all_its_files(tmp_path, first):
     """For every n: what is there after call n fails is no report, or a whole one."""
     for at in range(1, 200):
@@ -182,6 +183,7 @@ def test_stopped_at_any_call_a_report_has_all_its_files(tmp_path, first):
     assert at > 10
 
 
+@pytest.mark.slow
 def test_a_report_of_the_same_files_is_never_gone(tmp_path):
     """A better candidate beside the first: at no call is there a moment without a report."""
     for at in range(1, 200):

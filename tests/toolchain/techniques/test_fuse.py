@@ -153,6 +153,7 @@ def test_a_weight_two_convolutions_share_is_not_scaled_for_both():
 
 
 @given(steps=STEPS)
+@pytest.mark.slow
 def test_a_folded_chain_computes_the_same(steps):
     """Whatever the chain: never more nodes, and the same numbers up to rounding."""
     graph = _chain(steps)
