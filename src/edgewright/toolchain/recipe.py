@@ -231,7 +231,7 @@ def _write(work: Path, folder: Path, given: Inputs, report: Report) -> None:
         workspace.PAGE: page(report).encode(),
         workspace.REPORT: to_bytes(report),
     }
-    workspace.commit(work, folder, documents)
+    workspace.commit(work, folder, documents, report.evidence_files.values())
 
 
 def _unseen(_event: Event) -> None:

@@ -43,7 +43,7 @@ def _state(folder):
 def _run(folder, text):
     with workspace.workspace(folder) as work:
         _fill(work, text)
-        workspace.commit(work, folder, _documents(text))
+        workspace.commit(work, folder, _documents(text), ["file"])
 
 
 def test_a_second_run_replaces_the_first(tmp_path):
@@ -114,7 +114,7 @@ def test_an_interrupt_waits_until_the_folder_is_whole(tmp_path):
             _fill(work, "one")
             with workspace._uninterrupted():
                 os.kill(os.getpid(), signal.SIGINT)
-                workspace.commit(work, folder, _documents("one"))
+                workspace.commit(work, folder, _documents("one"), ["file"])
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
@@ -172,7 +172,7 @@ def test_stopped_at_any_call_a_report_has_all_its_files(tmp_path, first):
         _fill(work, "two")
         try:
             with failing(folder, at, from_then_on=True) as calls:
-                workspace.commit(work, folder, _documents("two"))
+                workspace.commit(work, folder, _documents("two"), ["file"])
         except StorageError:
             pass
         else:
@@ -195,13 +195,24 @@ def test_a_report_of_the_same_files_is_never_gone(tmp_path):
         (work / workspace.CANDIDATES / "more").write_text("one")
         try:
             with failing(folder, at, from_then_on=True) as calls:
-                workspace.commit(work, folder, _documents("one"))
+                workspace.commit(work, folder, _documents("one"), ["file"])
         except StorageError:
             assert (folder / workspace.REPORT).exists()
             assert _whole(folder)
         else:
             assert len(calls.names) < at
             break
+
+
+def test_evidence_nobody_relies_on_is_not_taken_along(tmp_path):
+    """What a killed run measured of other inputs stays out of the folder."""
+    folder = tmp_path / "out"
+    with workspace.workspace(folder) as work:
+        _fill(work, "one")
+        (work / workspace.EVIDENCE / "other").write_text("of other inputs")
+        workspace.commit(work, folder, _documents("one"), ["file"])
+
+    assert [path.name for path in (folder / workspace.EVIDENCE).iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ What a killed run had measured is found again in its ``.work``.
 import json
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,7 +99,9 @@ def finished(folder: Path) -> bool:
         return False
 
 
-def commit(work: Path, folder: Path, documents: Mapping[str, bytes]) -> None:
+def commit(
+    work: Path, folder: Path, documents: Mapping[str, bytes], evidence: Collection[str]
+) -> None:
     """Copy what ``work`` holds into ``folder``; an interrupt waits until it is done.
 
     Killed at any moment, ``folder`` has no report, or one whose files are all there.
@@ -108,11 +110,16 @@ def commit(work: Path, folder: Path, documents: Mapping[str, bytes]) -> None:
         work: As ``workspace`` yields it.
         folder: The folder of the run.
         documents: Files beside those of ``work``; the report is written last.
+        evidence: Names of the evidence files the report relies on; a killed run may have
+            left others in ``work``, which are of use to a later candidate at most.
 
     Raises:
         StorageError: The disk refused.
     """
-    made = _files(work)
+    named = {f"{EVIDENCE}/{name}" for name in evidence}
+    made = [
+        name for name in _files(work) if not name.startswith(f"{EVIDENCE}/") or name in named
+    ]
     with _uninterrupted():
         there = _files(folder)
         clash = [name for name in made if name in there and not _same(work, folder, name)]
