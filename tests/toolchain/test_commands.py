@@ -90,7 +90,7 @@ def test_optimize_prints_a_summary_or_one_document(run, made, folder):
 
     assert code == 0
     assert f"*  {report.chosen}" in text
-    assert "measure: latency of fused, from stored evidence" in said
+    assert "measure: latency of int8-per-tensor, from stored evidence" in said
     assert json.loads(document)["chosen"] == report.chosen
     assert json.loads(document)["recipe"]["contract"] == {
         "accuracy_drop_bp": 200, "worst_class_drop_bp": 600, "min_retention_bp": 9500,

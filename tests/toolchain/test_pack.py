@@ -79,7 +79,7 @@ def test_what_the_manifest_says(made, tmp_path):
     assert figures["accuracy_drop_bp"].low <= loss.low * 10_000
     assert figures["accuracy_drop_bp"].high >= loss.high * 10_000
     assert all(e.lower <= e.value <= e.upper for e in variant.evidence)
-    assert variant.precision == "int8"
+    assert variant.precision == report.shipped.precision
 
 
 def test_a_slot_takes_what_was_said(made, tmp_path):
@@ -109,7 +109,9 @@ def test_the_float_may_travel_along(made, tmp_path):
 
     packed = pack(order.folder, tmp_path / "q.ewb", replace(WISH, with_float=True))
 
-    assert [v.precision for v in packed.manifest.variants] == ["int8", "float32"]
+    narrow = report.shipped.precision
+    assert narrow != "float32"
+    assert [v.precision for v in packed.manifest.variants] == [narrow, "float32"]
     assert [g.variant for g in packed.manifest.golden.variants] == [report.chosen, "fused"]
     with runtime.load(packed.path, variant="fused") as model:
         assert model.variant == "fused"

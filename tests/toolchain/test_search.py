@@ -17,7 +17,15 @@ from edgewright.toolchain.recipe import Order, carry_out
 
 pytestmark = pytest.mark.slow
 
-NAMES = ["float", "fused", "int8-per-channel", "int8-per-tensor"]
+NAMES = [
+    "float",
+    "fused",
+    "fp16-weights",
+    "int8-weights",
+    "int8-per-channel",
+    "int8-per-tensor",
+    "int4-weights",
+]
 
 
 def _command(order, out, *more):
