@@ -40,7 +40,7 @@ class Budget:
         max_calls: Of each model; more would not narrow the bounds that matter.
     """
 
-    seconds: float = 1.5
+    seconds: float = 1.0
     max_calls: int = MAX_CALLS
 
 
