@@ -169,6 +169,9 @@ def test_the_summary_is_worked_out_of_the_report(made):
 
     assert found["candidate"] == report.chosen
     assert found["size_reduction"] == round(baseline.file_bytes / shipped.file_bytes, 3)
+    # Of latencies that took turns; two medians of different minutes may say anything.
+    ratio = shipped.figure("latency_ratio_bp").value
+    assert found["speedup"] == round(10_000 / ratio, 3)
     assert found["accuracy_delta"]["n"] == 400
     assert found["accuracy"]["candidate_bp"] == shipped.overall.candidate_right * 25
     assert found["figures"]["file_bytes"] == shipped.file_bytes
