@@ -60,7 +60,7 @@ def glyphs(part: Part) -> Samples:
 
 def figures(part: Part) -> Samples:
     """Return one coloured figure of 8 before clutter, uint8 ``(n, 3, 32, 32)``."""
-    return _made("figures", part, _figures, train=20_000)
+    return _made("figures", part, _figures, train=12_000)
 
 
 def textures(part: Part) -> Samples:
@@ -164,7 +164,7 @@ def _glyphs(rng: Generator, count: int) -> Samples:
     digit = rng.integers(10, size=count)
     ink = pictures.handwriting(rng, digit, side=28)
     ink = ink * pictures.column(rng.uniform(0.6, 1, count))
-    return Samples({"image": _grey(rng, ink, noise=0.2)}, {"label": digit})
+    return Samples({"image": _grey(rng, ink, noise=0.09)}, {"label": digit})
 
 
 def _grey(rng: Generator, level: Array, *, noise: float) -> Array:
@@ -195,7 +195,7 @@ def _figures(rng: Generator, count: int) -> Samples:
     # Ink that is too near the ground in every colour could not be seen by anyone.
     ink = np.mod(ground + rng.uniform(0.2, 0.8, ground.shape), 1)
     image += cover * (ink - image)
-    image += rng.normal(0, 0.09, image.shape)
+    image += rng.normal(0, 0.13, image.shape)
     return Samples({"image": (image * 255).clip(0, 255).astype(np.uint8)}, {"label": kind})
 
 

@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.floating[Any]]
 # Digits as strokes through points of a square from -1 to 1, y downwards.
 _STROKES: tuple[tuple[tuple[float, float], ...], ...] = (
     ((0, -0.9), (0.55, -0.4), (0.55, 0.4), (0, 0.9), (-0.55, 0.4), (-0.55, -0.4), (0, -0.9)),
-    ((-0.3, -0.5), (0.1, -0.9), (0.1, 0.9)),
+    ((-0.3, -0.5), (0.1, -0.9), (0.1, 0), (0.1, 0.9)),
     ((-0.5, -0.5), (0, -0.9), (0.5, -0.5), (0.1, 0.1), (-0.5, 0.9), (0.6, 0.9)),
     ((-0.5, -0.8), (0.2, -0.9), (0.5, -0.4), (-0.1, 0), (0.5, 0.4), (0.2, 0.9), (-0.5, 0.8)),
     ((0.3, 0.9), (0.3, -0.9), (-0.6, 0.3), (0.6, 0.3)),
@@ -178,7 +178,7 @@ def handwriting(
 
 def _unsteady(rng: np.random.Generator, stroke: Floats, count: int) -> Floats:
     """Return ``count`` copies of ``stroke`` with each point, then all of it, moved."""
-    points = stroke + rng.normal(0, 0.12, (count, *stroke.shape))
+    points = stroke + rng.normal(0, 0.09, (count, *stroke.shape))
     angle, slant = rng.normal(0, 0.16, count), rng.normal(0, 0.2, count)
     scale = rng.uniform(0.75, 1.1, (count, 2))
     x, y = (points * scale[:, None]).transpose(2, 0, 1)

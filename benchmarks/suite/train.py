@@ -62,7 +62,7 @@ class Plan:
 PLANS = {
     "mlp": Plan(networks.mlp, epochs=15),
     "lenet": Plan(networks.lenet, epochs=6, learning_rate=1e-3),
-    "resnet": Plan(networks.resnet, epochs=3),
+    "resnet": Plan(networks.resnet, epochs=5),
     "mobilenet": Plan(networks.mobilenet, epochs=3),
     "detector": Plan(
         networks.detector, epochs=8, outputs=("boxes", "scores"), loss=networks.detecting
