@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.suite.data import Part, Samples
     from benchmarks.suite.metrics import Answers
 
-Kind = Literal["classify", "detect", "segment", "reconstruct"]
+Kind = Literal["classify", "detect", "reconstruct"]
 
 MODELS = Path(__file__).parent / "models"
 
