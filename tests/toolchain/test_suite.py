@@ -18,6 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.toolchain.ir.load import check, load
 
+# Drawing five thousand samples of each takes seconds.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "benchmarks" / "suite" / "README.md").read_text()
 
@@ -93,7 +96,6 @@ def test_data_are_the_same_every_time_and_in_one_part_only(row):
     assert not _rows(first) & _rows(judged)
 
 
-@pytest.mark.slow
 def test_nothing_judged_was_trained_on(row):
     """The training part shares no sample with the other two."""
     trained = _rows(row.samples("train"))
@@ -102,7 +104,6 @@ def test_nothing_judged_was_trained_on(row):
     assert not trained & _rows(row.samples("evaluate"))
 
 
-@pytest.mark.slow
 def test_the_stored_quality_is_measured_again(row):
     """The float model is as good on the held-out samples as the table says, to 0.2."""
     held_out = row.samples("evaluate")
