@@ -2,13 +2,13 @@
 
 import json
 import random
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 
 import pytest
+from tests.sim.interrupted import interrupted
 from tests.sim.models import write_data, write_model
 
 from edgewright.core import digest
@@ -137,21 +137,14 @@ def test_the_evidence_decides_the_bytes_however_often_it_was_killed(tmp_path):
 def test_the_first_interrupt_keeps_the_best_so_far(tmp_path):
     """Ctrl-C after the first candidate: exit 130, and a whole report that says so."""
     order = Order(model=write_model(tmp_path / "m.onnx"), data=write_data(tmp_path / "d.npz"))
-    process = subprocess.Popen(
+
+    code, said = interrupted(
         _command(order, tmp_path / "out"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        lambda line: line.get("what") == "latency of fused",
     )
-    with process:
-        for line in process.stdout:
-            if json.loads(line).get("what") == "latency of fused":
-                break
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
 
     report = _whole(tmp_path / "out")
-    assert process.returncode == 130
+    assert code == 130
     assert "Traceback" not in said
     assert report.stopped == "it was interrupted"
     assert [one.name for one in report.candidates] == ["float"]

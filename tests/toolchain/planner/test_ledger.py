@@ -91,3 +91,12 @@ def test_a_run_that_was_killed_measures_nothing_twice(tmp_path):
 
     assert _obtain(resumed, watch).figures == _figures(101)
     assert watch.taken == 1
+
+
+def test_one_run_measures_nothing_twice(tmp_path):
+    """Asked again within a run, even one that measures all anew, it is the same figure."""
+    watch = Stopwatch()
+    ledger = Ledger(tmp_path / "none", folder=tmp_path / "one", again=True)
+
+    assert _obtain(ledger, watch) == _obtain(ledger, watch)
+    assert watch.taken == 1

@@ -6,7 +6,7 @@ that ends early has whole evidence of everything it tried.
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,7 @@ def gather(
     bench: Bench,
     ledger: Ledger,
     *,
-    whole: bool = True,
+    worth: Callable[[Known], bool],
     observe: Callable[[str], None],
 ) -> tuple[Known, Known]:
     """Return what is known of a candidate, and what was before it was measured again.
@@ -58,35 +58,37 @@ def gather(
         baseline: What its latency is compared with; may be the candidate itself.
         bench: What to measure with.
         ledger: Keeps measurements.
-        whole: Also latency and memory, which take the time.
+        worth: Is shown its bytes and accuracy, and says whether to measure latency and
+            memory too, which take the time.
         observe: Is told what is measured, before it is.
     """
     name = one.plan.name
-    models = {name: one.sha256}
-    about = {"models": models, "machine": bench.machine, "tools": dict(bench.tools)}
+    about = {
+        "models": {name: one.sha256}, "machine": bench.machine, "tools": dict(bench.tools),
+    }  # fmt: skip
     samples = {"data": bench.data.sha256}
-    against = {"baseline": baseline.sha256}
-    taken: dict[str, Measurement] = {}
-    kinds = [
-        ("accuracy", {**samples, "reference": bench.reference_sha256}, _accuracy),
-        ("latency", {**samples, **against}, lambda m, b: _latency(m, baseline, b)),
-        ("footprint", {}, _footprint),
-    ]
-    for kind, more, take in kinds if whole else kinds[:1]:
-        taken[kind] = ledger.obtain(
-            kind,
-            {**about, **more},
-            lambda take=take: take(one, bench),  # type: ignore[misc]
-            of=name,
-            observe=observe,
-        )
+
+    def obtain(
+        kind: str, more: Mapping[str, str], take: Callable[[], Measurement]
+    ) -> Measurement:
+        return ledger.obtain(kind, {**about, **more}, take, of=name, observe=observe)
+
+    against = {**samples, "reference": bench.reference_sha256}
+    counts = obtain("accuracy", against, lambda: _accuracy(one, bench)).counts[name]
     exact = sizes.file_bytes(one.model.parent, bench.machine)
-    counts = taken.pop("accuracy").counts[name]
-    now = [e for found in taken.values() for e in found.figures[name]]
-    before = [e for found in taken.values() for e in (found.previous or found.figures)[name]]
+    known = Known(name, one.plan.choosable, (exact,), counts)
+    if not worth(known):
+        return known, known
+    against = {**samples, "baseline": baseline.sha256}
+    taken = (
+        obtain("latency", against, lambda: _latency(one, baseline, bench)),
+        obtain("footprint", {}, lambda: _footprint(one, bench)),
+    )
+    now = [e for found in taken for e in found.figures[name]]
+    before = [e for found in taken for e in (found.previous or found.figures)[name]]
     return (
-        Known(name, one.plan.choosable, (exact, *now), counts),
-        Known(name, one.plan.choosable, (exact, *before), counts),
+        replace(known, evidence=(exact, *now)),
+        replace(known, evidence=(exact, *before)),
     )
 
 

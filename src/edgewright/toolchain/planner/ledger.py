@@ -91,6 +91,7 @@ class Ledger:
         if known is not None:
             taken = replace(taken, previous=known.figures)
         self._write(what, taken)
+        self._known[key] = self._mine[key] = taken
         return taken
 
     def _write(self, what: str, measurement: Measurement) -> None:

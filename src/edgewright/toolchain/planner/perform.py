@@ -44,11 +44,6 @@ class Made:
     files: dict[str, str]
 
     @property
-    def file_bytes(self) -> int:
-        """Bytes of all its files."""
-        return sum((self.model.parent / name).stat().st_size for name in self.files)
-
-    @property
     def sha256(self) -> str:
         """One digest for all its files."""
         listed = "\n".join(f"{name} {self.files[name]}" for name in sorted(self.files))

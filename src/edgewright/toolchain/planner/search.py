@@ -4,9 +4,8 @@ Without a goal the search ends at the first candidate that holds the contract; w
 it goes on until all are tried or the budget is spent. A first Ctrl-C ends it like a
 spent budget: what was tried is judged and written.
 
-A candidate whose bytes are over the limit is out, whatever its speed: its accuracy is
-measured, so that it can be looked at, and the rest only if nothing holds the contract
-and it is the nearest.
+A candidate that surely misses the contract by its bytes or its answers is out, whatever
+its speed: latency and memory are measured only if nothing holds and it is the nearest.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from edgewright.toolchain.planner.decide import Decision, Known, Rules, decide
+from edgewright.core.contract import Outcome
+from edgewright.toolchain.planner.decide import Decision, Known, Rules, decide, verdict_on
 from edgewright.toolchain.planner.gather import Bench, gather
 from edgewright.toolchain.planner.ledger import Ledger
 from edgewright.toolchain.planner.perform import Made, Workshop, check_float
@@ -96,24 +96,25 @@ class Search:
             return
         self.say("check", f"{name} against the model")
         check_float(one, self.bench.engine, self.source, self.bench.data.evaluate)
-        now, before = self._gather(one, whole=not self.made or not self._too_large(one))
+        # The first is the baseline, which the others are compared with.
+        now, before = self._gather(one, worth=self._may_hold if self.made else _always)
         self.made.append(one)
         self.now.append(now)
         self.before.append(before)
 
-    def _gather(self, one: Made, *, whole: bool) -> tuple[Known, Known]:
+    def _gather(self, one: Made, *, worth: Callable[[Known], bool]) -> tuple[Known, Known]:
         return gather(
             one,
             self.made[0] if self.made else one,
             self.bench,
             self.ledger,
-            whole=whole,
+            worth=worth,
             observe=lambda what: self.say("measure", what),
         )
 
-    def _too_large(self, one: Made) -> bool:
-        limit = self.rules.contract.file_bytes
-        return limit is not None and one.file_bytes > limit
+    def _may_hold(self, known: Known) -> bool:
+        findings = verdict_on(known, self.rules).findings
+        return all(finding.outcome is not Outcome.FAIL for finding in findings)
 
     def _complete(self) -> None:
         """Time the nearest where nothing holds; it may be another one then."""
@@ -123,7 +124,7 @@ class Search:
             if self.now[place].figure("p50_us") is not None:
                 return
             one = self.made[place]
-            self.now[place], self.before[place] = self._gather(one, whole=True)
+            self.now[place], self.before[place] = self._gather(one, worth=_always)
 
     def _best(self) -> str:
         """Return what would ship now; nearest where nothing holds; empty if nothing may."""
@@ -147,3 +148,7 @@ class Search:
 
     def _tried(self) -> set[str]:
         return {one.plan.name for one in self.made} | set(self.workshop.left_out)
+
+
+def _always(_known: Known) -> bool:
+    return True
