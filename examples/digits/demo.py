@@ -220,6 +220,12 @@ def note_optimized(demo: Demo, version: int, report: dict[str, Any]) -> None:
 
 def go_live(demo: Demo) -> None:
     """Steps 3 and 4: keys, server, three devices, version 1 everywhere."""
+    # Meanwhile the two bad versions of later steps are made; nothing is compared yet.
+    make_slow(MODELS / "digits-2.onnx", SLOW, factor=SLOW_FACTOR)
+    demo.making = [
+        start(*optimizing(3, INVERTED), quiet=True),
+        start(*optimizing(4, SLOW, project="slow.toml"), quiet=True),
+    ]
     title(3, "Make keys, start the control plane, sign and publish")
     edgewright("keys", "init", KEYS, "--root-keys", 1, "--root-threshold", 1)
     demo.server.start()
@@ -227,12 +233,6 @@ def go_live(demo: Demo) -> None:
     demo.publish(1)
     title(4, "Three devices enrol with keys of their own, fetch, verify, check, go live")
     demo.start_devices()
-    # Meanwhile the two bad versions of later steps are made; nothing is compared yet.
-    make_slow(MODELS / "digits-2.onnx", SLOW, factor=SLOW_FACTOR)
-    demo.making = [
-        start(*optimizing(3, INVERTED), quiet=True),
-        start(*optimizing(4, SLOW, project="slow.toml"), quiet=True),
-    ]
     first = demo.rollout(1, "100%")
     demo.start_traffic("digits@1")
     say(f"[green]{finish(first)['state']}[/]  all three answer with digits@1")
