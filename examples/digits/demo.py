@@ -28,7 +28,7 @@ FOLDER = Path(os.environ.get("DEMO_DIR", ".demo"))
 MODELS = HERE / "models"
 INVERTED, SLOW = MODELS / "digits-3.onnx", FOLDER / "work" / "digits-slow.onnx"
 # Work enough that an answer over HTTP takes more than ten times as long as before.
-SLOW_FACTOR = 100
+SLOW_FACTOR = 60
 KEYS, WORK, HOMES = FOLDER / "keys", FOLDER / "work", FOLDER / "devices"
 BEGAN = time.monotonic()
 SCREEN = Console(highlight=False)
