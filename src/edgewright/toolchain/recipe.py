@@ -20,6 +20,7 @@ from edgewright.core import config, digest, durable
 from edgewright.core.contract import Contract, Outcome
 from edgewright.core.errors import ContractError, InconclusiveError
 from edgewright.runtime.engines import Engine, load_engine
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.measure import accuracy, golden
 from edgewright.toolchain.measure.data import DataKeys
 from edgewright.toolchain.measure.latency import Budget
@@ -282,7 +283,9 @@ class _Run:
         search = Search(
             plan=given.plan,
             workshop=Workshop(
-                given.plan, given.graph, given.data.calibrate, work / workspace.CANDIDATES,
+                given.plan, given.graph,
+                Samples({given.graph.inputs[0].name: given.data.calibrate}),
+                work / workspace.CANDIDATES,
                 cache=StepCache(cache.home(), given.recipe.tools),
             ),
             bench=bench,

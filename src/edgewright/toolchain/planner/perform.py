@@ -15,6 +15,7 @@ from edgewright.core import digest, durable
 from edgewright.core.errors import ModelError, QuantizeError
 from edgewright.runtime.engines import Engine
 from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.measure import accuracy, parity
 from edgewright.toolchain.planner.cache import StepCache
 from edgewright.toolchain.planner.values import CandidatePlan, DoneStep, Plan, Step
@@ -66,7 +67,7 @@ class Workshop:
 
     plan: Plan
     source: Graph
-    samples: npt.NDArray[Any]
+    samples: Samples
     folder: Path
     cache: StepCache | None = None
     made: list[Made] = field(default_factory=list)
@@ -156,9 +157,7 @@ class Workshop:
 
     def _samples_digest(self) -> str:
         if not self._given:
-            held = self.samples
-            what = f"{held.dtype} {held.shape} {digest.of_bytes(held.tobytes())}"
-            self._given = digest.of_bytes(what.encode())
+            self._given = self.samples.digest
         return self._given
 
 

@@ -5,19 +5,19 @@ imports a technique: the table is data the planner, the help and the docs read.
 Each may be used alone::
 
     graph = load(Path("model.onnx"))
-    applied = load_technique("quantize").apply(graph, {"granularity": "channel"}, images)
+    samples = Samples({"pixels": images})
+    applied = load_technique("quantize").apply(graph, {"granularity": "channel"}, samples)
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, cast
-
-import numpy.typing as npt
+from typing import Protocol, cast
 
 from edgewright.core import records
 from edgewright.core.errors import UsageError
 from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.samples import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Technique(Protocol):
         self,
         graph: Graph,
         settings: Mapping[str, str],
-        samples: npt.NDArray[Any] | None = None,
+        samples: Samples | None = None,
     ) -> Applied:
         """Return the graph after this technique; ``graph`` itself is left as it is.
 
@@ -50,7 +50,7 @@ class Technique(Protocol):
             graph: What to change.
             settings: A value for each name in ``TechniqueInfo.settings``; what is left
                 out has the first value listed there.
-            samples: Inputs to calibrate on, first dimension the sample; only read where
+            samples: Inputs to calibrate on; only read where
                 ``TechniqueInfo.calibrates`` is true.
 
         Raises:

@@ -15,14 +15,12 @@ Integer-Arithmetic-Only Inference", CVPR 2018; carried out by onnxruntime.quanti
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
 from edgewright.core.errors import DataError, QuantizeError
 from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.samples import Samples, check_fit
 from edgewright.toolchain.techniques import Applied, settle
 from edgewright.toolchain.techniques.quantize.calibrate import (
     BUDGET_BYTES,
@@ -42,7 +40,7 @@ _BATCH = 32
 
 def quantize(
     graph: Graph,
-    samples: npt.NDArray[Any],
+    samples: Samples,
     *,
     per_channel: bool = True,
     bits: int = 8,
@@ -51,8 +49,8 @@ def quantize(
     """Return ``graph`` with int8 weights and 8-bit activations.
 
     Args:
-        graph: A float graph with one input.
-        samples: Real inputs to take the ranges from, first dimension the sample.
+        graph: A float graph.
+        samples: Real inputs to take the ranges from.
         per_channel: One scale per output channel instead of one per tensor.
         bits: Of a weight, 8 or 7; either takes a byte.
         ranges: How those of activations are chosen: ``minmax``, ``percentile``,
@@ -61,7 +59,7 @@ def quantize(
     Raises:
         QuantizeError: There is nothing to quantize, it is quantized already, an
             activation is not finite, or the quantizer refuses the graph.
-        DataError: No samples, or samples that do not fit the input.
+        DataError: No samples, or samples that do not fit the inputs.
     """
     if bits not in _BITS:
         raise ValueError(f"bits must be 7 or 8, got {bits}")
@@ -96,7 +94,7 @@ class _Quantize:
         self,
         graph: Graph,
         settings: Mapping[str, str],
-        samples: npt.NDArray[Any] | None = None,
+        samples: Samples | None = None,
     ) -> Applied:
         """Return the graph after ``quantize``."""
         settled = settle("quantize", settings)
@@ -114,47 +112,34 @@ class _Quantize:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batches:
-    """The samples of one input, batch by batch, as often as they are asked for."""
+    """Samples batch by batch, as often as they are asked for."""
 
-    name: str
-    samples: npt.NDArray[Any]
+    samples: Samples
     size: int
     whole: bool
 
     def __iter__(self) -> Iterator[Feed]:
-        for start in range(0, len(self.samples), self.size):
-            batch = self.samples[start : start + self.size]
-            # A fixed batch cannot be fed half; the samples left over are not looked at.
-            if len(batch) == self.size or not self.whole:
-                yield {self.name: batch}
+        # A fixed batch cannot be fed half; the samples left over are not looked at.
+        return self.samples.batches(self.size, whole=self.whole)
 
 
-def _batches(graph: Graph, samples: npt.NDArray[Any]) -> _Batches:
-    spec = graph.inputs[0]
-    if spec.shape[0] != -1:
-        return _Batches(spec.name, samples, spec.shape[0], whole=True)
-    one = activation_bytes(graph, {spec.name: samples[:1]}, activations(graph))
+def _batches(graph: Graph, samples: Samples) -> _Batches:
+    fixed = {spec.shape[0] for spec in graph.inputs} - {-1}
+    if fixed:
+        return _Batches(samples, max(fixed), whole=True)
+    one = activation_bytes(graph, samples[:1].arrays, activations(graph))
     fitting = BUDGET_BYTES // max(1, sum(one.values()))
-    return _Batches(spec.name, samples, min(max(fitting, 1), _BATCH), whole=False)
+    return _Batches(samples, min(max(fitting, 1), _BATCH), whole=False)
 
 
-def _check(graph: Graph, samples: npt.NDArray[Any]) -> None:
+def _check(graph: Graph, samples: Samples) -> None:
     if graph.operators["DequantizeLinear"]:
         raise QuantizeError(
             "the graph is quantized already", hint="Give the float model it was made from."
         )
-    if len(graph.inputs) != 1:
-        raise QuantizeError(
-            f"the graph has {len(graph.inputs)} inputs, calibration can feed one"
-        )
-    if samples.ndim == 0 or len(samples) == 0:
+    if len(samples) == 0:
         raise _no_samples()
-    spec = graph.inputs[0]
-    batch = spec.shape[:1] if spec.shape[:1] != (-1,) else (1,)
-    if wrong := spec.misfit(str(samples.dtype), (*batch, *samples.shape[1:])):
-        raise DataError(f"calibration samples do not fit: {wrong}")
-    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-        raise DataError("calibration samples hold values that are not finite")
+    check_fit(samples, graph.inputs, "calibration samples")
 
 
 def _no_samples() -> DataError:

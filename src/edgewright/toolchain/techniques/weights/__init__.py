@@ -8,7 +8,6 @@ fit the format, stays as it is and is named. Where nothing paid it raises.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.ir.tidy import tidy
 from edgewright.toolchain.techniques import Applied, settle
 from edgewright.toolchain.techniques.weights.codes import Codes, by_block, by_channel
@@ -227,7 +227,7 @@ class _Weights:
         self,
         graph: Graph,
         settings: Mapping[str, str],
-        samples: npt.NDArray[Any] | None = None,  # noqa: ARG002  it looks at no samples
+        samples: Samples | None = None,  # noqa: ARG002  it looks at no samples
     ) -> Applied:
         """Return the graph after ``narrow``."""
         settled = settle("weights", settings)
