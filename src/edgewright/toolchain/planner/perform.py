@@ -6,10 +6,6 @@ from the cache: it is named by all that decides its bytes.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from edgewright.core import digest, durable
 from edgewright.core.errors import ModelError, QuantizeError
@@ -161,7 +157,7 @@ class Workshop:
         return self._given
 
 
-def check_float(one: Made, engine: Engine, source: Path, samples: npt.NDArray[Any]) -> None:
+def check_float(one: Made, engine: Engine, source: Path, samples: Samples) -> None:
     """Compare a candidate that should answer exactly like the source with it.
 
     Args:
@@ -179,11 +175,3 @@ def check_float(one: Made, engine: Engine, source: Path, samples: npt.NDArray[An
     expected = accuracy.answers(engine, source, some)
     answered = accuracy.answers(engine, one.model, some)
     parity.check_parity(expected, answered, one.plan.name)
-
-
-def right(
-    answers: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Return for each sample whether the largest answer is that of its class."""
-    found: npt.NDArray[np.bool_] = answers.argmax(axis=1) == labels
-    return found
