@@ -352,6 +352,7 @@ def _report(given: Inputs, search: Search, ground: Ground) -> Report:
         changed=outcome.changed(decide(search.before, search.rules), decision),
         stopped=search.stopped,
         doubts=ground.doubts,
+        coverage=ground.coverage,
     )
 
 

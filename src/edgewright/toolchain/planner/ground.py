@@ -4,7 +4,7 @@ A doubt about the data stops a run before anything is made or measured, unless i
 accepted by name; figures from data nobody should trust look like any others.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from edgewright.toolchain.measure.accuracy import Answers
 from edgewright.toolchain.measure.doubts import Doubt
 from edgewright.toolchain.measure.metrics import Metric
 from edgewright.toolchain.planner.inputs import Inputs
-from edgewright.toolchain.planner.values import DoubtLine, GoldenIndex
+from edgewright.toolchain.planner.values import CoverageLine, DoubtLine, GoldenIndex
 from edgewright.toolchain.planner.workspace import GOLDEN
 
 # Golden samples a bundle carries.
@@ -36,11 +36,13 @@ class Ground:
         metric: Knows the reference's answers.
         golden: The golden samples, on disk.
         doubts: What is doubtful about the data, and was accepted or is only told.
+        coverage: Samples of each class, where answers are classes.
     """
 
     metric: Metric
     golden: GoldenIndex
     doubts: tuple[DoubtLine, ...]
+    coverage: tuple[CoverageLine, ...]
 
 
 def lay(given: Inputs, engine: Engine, work: Path, say: Callable[[str, str], None]) -> Ground:
@@ -56,15 +58,16 @@ def lay(given: Inputs, engine: Engine, work: Path, say: Callable[[str, str], Non
     reference = accuracy.answers(engine, given.reference, data.evaluate)
     metric = metrics.make(given.recipe.metric, data, outputs, reference)
     say("check", "whether the data can be trusted")
-    found = _doubts(given, engine, reference)
+    found, coverage = _look(given, engine, reference)
     _refuse(found, given.recipe.trusted)
     lines = tuple(DoubtLine(d.name, d.detail, d.name in given.recipe.trusted) for d in found)
-    return Ground(metric, _write_golden(work, engine, given, metric), lines)
+    return Ground(metric, _write_golden(work, engine, given, metric), lines, coverage)
 
 
-def _doubts(given: Inputs, engine: Engine, reference: Answers) -> list[Doubt]:
-    if given.data.synthetic:
-        return []
+def _look(
+    given: Inputs, engine: Engine, reference: Answers
+) -> tuple[list[Doubt], tuple[CoverageLine, ...]]:
+    """Return what is doubtful about the data, and how many samples each class has."""
     data, place = given.data, metrics.scores_of(given.graph.outputs)
     calibrates = given.recipe.quantization != "none"
 
@@ -73,15 +76,25 @@ def _doubts(given: Inputs, engine: Engine, reference: Answers) -> list[Doubt]:
         found: npt.NDArray[np.int64] = answered[place or 0].argmax(axis=1)
         return found
 
-    def every() -> Iterator[Doubt]:
-        yield from doubts.about_inputs(data, calibrates=calibrates)
-        if place is None or not metrics.by_class(given.recipe.metric):
-            return
-        calibrated = ask(data.calibrate) if calibrates else None
-        yield from doubts.about_classes(data, reference[place].argmax(axis=1), calibrated)
-        yield from doubts.about_preparation(data, ask)
-
-    return list(every())
+    if data.synthetic:
+        return [], ()
+    found = list(doubts.about_inputs(data, calibrates=calibrates))
+    if place is None or not metrics.by_class(given.recipe.metric):
+        return found, ()
+    calibrated = ask(data.calibrate) if calibrates else None
+    evaluated = reference[place].argmax(axis=1)
+    found += doubts.about_classes(data, evaluated, calibrated)
+    found += doubts.about_preparation(data, ask)
+    known = data.calibrate_labels if data.calibrate_labels is not None else calibrated
+    right = data.labels if data.labels is not None else evaluated
+    return found, tuple(
+        CoverageLine(
+            name,
+            0 if known is None else int((known == index).sum()),
+            int((right == index).sum()),
+        )
+        for index, name in enumerate(data.classes)
+    )
 
 
 def _refuse(found: list[Doubt], trusted: tuple[str, ...]) -> None:

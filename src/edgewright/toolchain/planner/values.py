@@ -150,6 +150,43 @@ class DoubtLine:
 
 
 @dataclass(frozen=True, slots=True)
+class CoverageLine:
+    """How many samples of a class there are to calibrate on and to judge by.
+
+    Attributes:
+        label: The class.
+        calibrate: Calibration samples of it, by labels or by what the reference answers.
+        evaluate: Evaluation samples of it, likewise.
+    """
+
+    label: str
+    calibrate: int
+    evaluate: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """What became of a layer where layers were looked at one by one.
+
+    Attributes:
+        name: The node's.
+        operator: Its kind, like ``Conv``.
+        weight_bytes: Of its float weights.
+        drift_micro: How far the answers move when this layer alone is rounded: the mean
+            distance over the mean size of the answers, in millionths.
+        form: What it is in the candidate: ``int8``, ``int8-weights`` or ``float``.
+        reason: Why, one sentence.
+    """
+
+    name: str
+    operator: str
+    weight_bytes: int
+    drift_micro: int
+    form: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateReport:
     """A candidate with everything known of it.
 
@@ -163,6 +200,7 @@ class CandidateReport:
         reason: Why it was chosen, or why not.
         evidence: What was measured of it.
         counts: How its answers compare with the reference's.
+        layers: What became of each layer, where they were looked at one by one.
     """
 
     name: str
@@ -175,6 +213,7 @@ class CandidateReport:
     reason: str
     evidence: tuple[Evidence, ...]
     counts: tuple[Paired, ...]
+    layers: tuple[LayerReport, ...] = ()
 
     def figure(self, name: str) -> Evidence | None:
         """Return what was measured under ``name``, None if nothing was."""
@@ -254,6 +293,7 @@ class Report:
         stopped: Why no other candidate was tried; empty while a run goes on.
         samples: How many samples there were to evaluate and to calibrate on.
         doubts: What is doubtful about the data, accepted or merely told.
+        coverage: Samples of each class, where answers are classes.
     """
 
     format: int
@@ -278,6 +318,7 @@ class Report:
     changed: tuple[str, ...] = field(default=())
     stopped: str = ""
     doubts: tuple[DoubtLine, ...] = ()
+    coverage: tuple[CoverageLine, ...] = ()
 
     def candidate(self, name: str) -> CandidateReport:
         """Return the candidate called ``name``; a ValueError when there is none."""

@@ -169,9 +169,7 @@ def make(
     return cast("Kind", kind)(data, outputs, reference, detail=detail)
 
 
-def fitting(
-    data: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> str:
+def fitting(data: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
     """Return the metric that what is known of the answers calls for."""
     if data.boxes is not None:
         return "map"
