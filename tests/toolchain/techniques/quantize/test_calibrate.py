@@ -16,7 +16,11 @@ from edgewright.toolchain.techniques.quantize.calibrate import (
     calibrate,
     groups,
 )
-from edgewright.toolchain.techniques.quantize.static import activations, quantize_static
+from edgewright.toolchain.techniques.quantize.static import (
+    Method,
+    activations,
+    quantize_static,
+)
 
 IMAGES, _ = samples(60)
 FLOAT = TensorProto.FLOAT
@@ -148,9 +152,7 @@ def test_several_inputs_are_calibrated():
 
     extremes = {name: (s.values.low, s.values.high) for name, s in found.items()}
     assert extremes == {"a": (1, 3), "b": (-3, -1), "product": (2, 6), "y": (1, 3)}
-    assert quantize_static(two_inputs(), feeds, per_channel=True)[0].operators[
-        "QuantizeLinear"
-    ]
+    assert quantize_static(two_inputs(), feeds, Method())[0].operators["QuantizeLinear"]
 
 
 def test_an_infinite_activation_is_refused_by_name():
