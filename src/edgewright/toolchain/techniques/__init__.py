@@ -115,6 +115,19 @@ TECHNIQUES = {
             free=_NODES,
         ),
         TechniqueInfo(
+            "dynamic",
+            "Store weights as int8 and quantize activations anew in every run.",
+            calibrates=False,
+            exact=False,
+            settings={
+                "granularity": ("channel", "tensor"),
+                "signs": ("signed", "unsigned"),
+                "convolutions": ("leave", "convert"),
+            },
+            moves=0.05,
+            free=_NODES,
+        ),
+        TechniqueInfo(
             "weights",
             "Store weights in fewer bits and compute with them as floats.",
             calibrates=False,

@@ -15,11 +15,11 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from edgewright.core.errors import QuantizeError
+from edgewright.toolchain.ir.codes import Codes, by_block, by_channel
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.ir.tidy import tidy
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
-from edgewright.toolchain.techniques.weights.codes import Codes, by_block, by_channel
 
 _BITS = {"int8": 8, "int4": 4}
 # Since this opset Cast knows int4, and this IR version goes with it.
