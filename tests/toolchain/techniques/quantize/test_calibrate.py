@@ -9,13 +9,10 @@ from onnx import TensorProto, helper
 from tests.sim.models import model, quarters, samples
 
 from edgewright.core.errors import DataError, QuantizeError
+from edgewright.toolchain.ir import observe as observing
 from edgewright.toolchain.ir.load import check
-from edgewright.toolchain.techniques.quantize import calibrate as calibration
-from edgewright.toolchain.techniques.quantize.calibrate import (
-    activation_bytes,
-    calibrate,
-    groups,
-)
+from edgewright.toolchain.ir.observe import activation_bytes, groups
+from edgewright.toolchain.techniques.quantize.calibrate import calibrate
 from edgewright.toolchain.techniques.quantize.static import (
     Method,
     activations,
@@ -98,7 +95,7 @@ def test_at_most_a_group_is_held(graph, monkeypatch):
             asked.append(sum(array.size * 4 for array in found))
             return found
 
-    monkeypatch.setattr(calibration.onnxruntime, "InferenceSession", Watched)
+    monkeypatch.setattr(observing.onnxruntime, "InferenceSession", Watched)
 
     calibrate(graph, batches(20), names, bins=0, budget_bytes=41_000)
 
@@ -120,7 +117,7 @@ def test_no_activation_outlives_its_batch(graph, monkeypatch, bins):
             given.extend(map(weakref.ref, found))
             return found
 
-    monkeypatch.setattr(calibration.onnxruntime, "InferenceSession", Watched)
+    monkeypatch.setattr(observing.onnxruntime, "InferenceSession", Watched)
 
     calibrate(graph, batches(10), names, bins=bins)
 

@@ -13,20 +13,15 @@ Source: B. Jacob et al., "Quantization and Training of Neural Networks for Effic
 Integer-Arithmetic-Only Inference", CVPR 2018; carried out by onnxruntime.quantization.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from onnx import TensorProto
 
-from edgewright.core.errors import DataError, QuantizeError
+from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.graph import Graph
-from edgewright.toolchain.ir.samples import Samples, check_fit
+from edgewright.toolchain.ir.observe import batches, check_samples
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
-from edgewright.toolchain.techniques.quantize.calibrate import (
-    BUDGET_BYTES,
-    Feed,
-    activation_bytes,
-)
 from edgewright.toolchain.techniques.quantize.static import (
     Method,
     activations,
@@ -35,9 +30,6 @@ from edgewright.toolchain.techniques.quantize.static import (
 
 _SHARE = 1000  # permille
 _INT8 = TensorProto.INT8
-
-# Samples a run; more only cost memory, since ranges are over all of them.
-_BATCH = 32
 
 
 def quantize(
@@ -68,8 +60,10 @@ def quantize(
     """
     method = Method(per_channel, bits, ranges, skip)
     check_nodes(graph, skip)
-    _check(graph, samples)
-    result, notes = quantize_static(graph, _batches(graph, samples), method)
+    _check(graph)
+    check_samples(graph, samples, "quantize")
+    feeds = batches(graph, samples, activations(graph))
+    result, notes = quantize_static(graph, feeds, method)
     return Applied(result, changed=True, notes=(_said(result, samples, method), *notes))
 
 
@@ -107,12 +101,10 @@ class _Quantize:
     ) -> Applied:
         """Return the graph after ``quantize``."""
         settled = settle("quantize", settings)
-        if samples is None:
-            raise _no_samples()
         channel = settled["granularity"] == "channel"
         return quantize(
             graph,
-            samples,
+            check_samples(graph, samples, "quantize"),
             per_channel=channel,
             bits=int(settled["bits"]),
             ranges=settled["ranges"],
@@ -120,43 +112,11 @@ class _Quantize:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Batches:
-    """Samples batch by batch, as often as they are asked for."""
-
-    samples: Samples
-    size: int
-    whole: bool
-
-    def __iter__(self) -> Iterator[Feed]:
-        # A fixed batch cannot be fed half; the samples left over are not looked at.
-        return self.samples.batches(self.size, whole=self.whole)
-
-
-def _batches(graph: Graph, samples: Samples) -> _Batches:
-    fixed = {spec.shape[0] for spec in graph.inputs} - {-1}
-    if fixed:
-        return _Batches(samples, max(fixed), whole=True)
-    one = activation_bytes(graph, samples[:1].arrays, activations(graph))
-    fitting = BUDGET_BYTES // max(1, sum(one.values()))
-    return _Batches(samples, min(max(fitting, 1), _BATCH), whole=False)
-
-
-def _check(graph: Graph, samples: Samples) -> None:
+def _check(graph: Graph) -> None:
     if graph.operators["DequantizeLinear"]:
         raise QuantizeError(
             "the graph is quantized already", hint="Give the float model it was made from."
         )
-    if len(samples) == 0:
-        raise _no_samples()
-    check_fit(samples, graph.inputs, "calibration samples")
-
-
-def _no_samples() -> DataError:
-    return DataError(
-        "quantize needs calibration samples and got none",
-        hint="Give a few hundred real inputs as calibrate_images of the data file.",
-    )
 
 
 TECHNIQUE = _Quantize()

@@ -18,8 +18,9 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir import ort
 from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.observe import Feed
 from edgewright.toolchain.ir.tidy import tidy
-from edgewright.toolchain.techniques.quantize.calibrate import Feed, calibrate
+from edgewright.toolchain.techniques.quantize.calibrate import calibrate
 from edgewright.toolchain.techniques.quantize.choose import CHOOSERS, Range
 from edgewright.toolchain.techniques.quantize.fills import choose_ranges
 from edgewright.toolchain.techniques.quantize.histogram import BINS
