@@ -149,6 +149,26 @@ def test_a_table_is_read_as_int8(per_channel):
     assert sum(int(np.prod(t.dims)) for t in wide) == (200 if per_channel else 1)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_table_has_scales_along_the_axis_that_loses_least(axis):
+    """Rows of many sizes have one each; columns of many sizes too."""
+    sizes = np.logspace(-3, 0, 64, dtype=np.float32)
+    table = _draw(64, 64) * (sizes[:, None] if axis == 0 else sizes)
+    proto = model(
+        [helper.make_node("Gather", ["table", "ids"], ["y"])],
+        {"table": table},
+        inputs={"ids": (TensorProto.INT64, ["n"])},
+        outputs={"y": (FLOAT, ["n", 64])},
+    )
+
+    after = quantize_dynamic(check(proto, "m")).graph
+
+    found = _run(after, ids=np.arange(64))
+    step = np.abs(table).max(axis=1 - axis, keepdims=True) / 127
+    assert (np.abs(found - table) <= step / 2 * 1.01).all()
+    assert after.operators["Gather"] == (2 if axis == 0 else 1)
+
+
 @pytest.mark.parametrize(
     ("nodes", "weights", "why"),
     [

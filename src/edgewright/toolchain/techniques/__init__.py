@@ -102,6 +102,16 @@ TECHNIQUES = {
             settings={"level": ("portable", "none")},
         ),
         TechniqueInfo(
+            "smooth",
+            "Move what is large in an activation into weights, so that both round well.",
+            calibrates=True,
+            exact=True,
+            settings={
+                "strength": ("auto", "0.5", "0.8"),
+                "insert": ("multiply", "leave"),
+            },
+        ),
+        TechniqueInfo(
             "quantize",
             "Store weights as int8 and compute on 8-bit activations.",
             calibrates=True,

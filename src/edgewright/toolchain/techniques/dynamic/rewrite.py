@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgewright.toolchain.ir.codes import along
+from edgewright.toolchain.ir.codes import Codes, along
 from edgewright.toolchain.ir.graph import array_of
 
 if TYPE_CHECKING:
@@ -183,7 +183,10 @@ class Rewrite:
             return "its table is read by other nodes too"
         if why := self._unfit(table.T):
             return why
-        codes = along(table, 0 if self._method.per_channel else None, _BITS)
+        axes = (0, 1) if self._method.per_channel else (None,)
+        codes = min(
+            (along(table, axis, _BITS) for axis in axes), key=lambda c: _lost(c, table)
+        )
         stored = self._keep(f"{name}/codes", codes.values)
         scale = self._keep(f"{name}/scale", codes.scale)
         self._count(table, stored, scale)
@@ -191,7 +194,7 @@ class Rewrite:
         looked = self._emit("Gather", [stored, node.input[1]], row)
         looked.name = node.name
         self._emit("Cast", [row], wide)
-        if self._method.per_channel:
+        if codes.scale.shape[0] > 1:
             step = f"{node.output[0]}/step"
             self._emit("Gather", [scale, node.input[1]], step)
             scale = step
@@ -265,6 +268,11 @@ class Rewrite:
             made.attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
         self._nodes.append(made)
         return made
+
+
+def _lost(codes: Codes, table: Floats) -> float:
+    """Return the sum of squares that rounding ``table`` to ``codes`` takes away."""
+    return float(np.square(codes.real() - table, dtype=np.float64).sum())
 
 
 def _no_form(node: NodeProto) -> str:
