@@ -8,7 +8,7 @@ from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import TECHNIQUES, load_technique, settle, skipped
 
-NAMING = [name for name, info in TECHNIQUES.items() if "skip" in info.free]
+NAMING = [name for name, info in TECHNIQUES.items() if "skip" in info.free and not info.exact]
 IMAGES = Samples({"image": samples(40)[0]})
 
 

@@ -102,6 +102,14 @@ TECHNIQUES = {
             settings={"level": ("portable", "none")},
         ),
         TechniqueInfo(
+            "equalise",
+            "Make the channels of neighbouring layers equally large, so that they round well.",
+            calibrates=False,
+            exact=True,
+            settings={"depthwise": ("scale", "leave")},
+            free=_NODES,
+        ),
+        TechniqueInfo(
             "smooth",
             "Move what is large in an activation into weights, so that both round well.",
             calibrates=True,
