@@ -1,11 +1,12 @@
 """What ``optimize`` and ``deploy`` are asked for: the arguments, and the order they make."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright.core.errors import UsageError
-from edgewright.core.units import parse_bytes, parse_duration_us
+from edgewright.core.units import parse_bytes, parse_duration_us, parse_power_mw
 
 if TYPE_CHECKING:
     from edgewright.toolchain.recipe import Order
@@ -19,6 +20,8 @@ _LIMITS = (
     ("--max-memory", "peak_memory_bytes", parse_bytes, "of the process that answers"),
     ("--max-transport", "transport_bytes", parse_bytes, "what a device downloads"),
     ("--max-storage", "storage_bytes", parse_bytes, "what an installed slot takes"),
+    ("--rate", "rate_hz", int, "answers a second it must sustain on one core"),
+    ("--max-power", "power_mw", parse_power_mw, "while answering at that rate, like 2.5W"),
 )
 _SHARES = (
     ("--accuracy-drop", "accuracy_drop_points", "points that may be lost overall"),
@@ -98,7 +101,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--goal",
-        choices=("auto", "balanced", "size", "speed"),
+        choices=("auto", "balanced", "battery", "size", "speed"),
         help="what is best among all that hold the contract; auto: the first that holds "
         "it, or balanced where nothing is limited",
     )
@@ -170,7 +173,7 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
     for flag, key, read, _ in _LIMITS:
         value = getattr(args, flag[2:].replace("-", "_"))
         if value is not None:
-            asked[key] = read(value)
+            asked[key] = _read(flag, value, read)
     for flag, key, _ in _SHARES:
         value = getattr(args, flag[2:].replace("-", "_"))
         if value is not None:
@@ -180,6 +183,13 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
 
 def _beside(base: Path, path: str) -> Path | None:
     return base / path if path else None
+
+
+def _read(flag: str, value: str, read: Callable[[str], int]) -> int:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise UsageError(f"{flag} must be a whole number, got {value!r}") from error
 
 
 def _data(base: Path, path: str) -> str | None:

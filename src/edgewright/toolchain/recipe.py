@@ -16,8 +16,8 @@ from edgewright.bundle.manifest import Policy
 from edgewright.core import config
 from edgewright.core.contract import Contract, Outcome
 from edgewright.core.errors import ContractError, InconclusiveError
-from edgewright.runtime.engines import load_engine
-from edgewright.toolchain.measure import metrics
+from edgewright.runtime.engines import Engine, load_engine
+from edgewright.toolchain.measure import energy, metrics
 from edgewright.toolchain.measure.data import DataKeys
 from edgewright.toolchain.measure.forms import Pictures
 from edgewright.toolchain.measure.latency import Budget
@@ -282,16 +282,7 @@ class _Run:
         """
         engine = load_engine(given.plan.engine)
         ground = lay(given, engine, work, self.stage)
-        bench = Bench(
-            engine=engine,
-            data=given.data,
-            metric=ground.metric,
-            metric_name=metrics.identity(given.recipe.metric),
-            reference_sha256=given.recipe.reference_sha256,
-            machine=given.host.fingerprint,
-            tools=given.recipe.tools,
-            budget=Budget(),
-        )
+        bench = _bench(given, engine, ground)
         search = Search(
             plan=given.plan,
             workshop=Workshop(
@@ -318,6 +309,31 @@ class _Run:
         for candidate in report.candidates:
             self.say("candidate", **outcome.summary(candidate))
         return search.plan, report
+
+
+def _bench(given: Inputs, engine: Engine, ground: Ground) -> Bench:
+    """Return what candidates are measured with."""
+    here = given.device.fingerprint == given.host.fingerprint
+    return Bench(
+        engine=engine,
+        data=given.data,
+        metric=ground.metric,
+        metric_name=metrics.identity(given.recipe.metric),
+        reference_sha256=given.recipe.reference_sha256,
+        machine=given.host.fingerprint,
+        tools=given.recipe.tools,
+        budget=Budget(),
+        elsewhere=None if here else given.kind,
+        meter=_meter(given.recipe),
+        rate_hz=given.recipe.contract.rate_hz,
+    )
+
+
+def _meter(recipe: Recipe) -> energy.Meter | None:
+    """Return the machine's meter where energy decides something: reading it takes seconds."""
+    if recipe.contract.power_mw is None and recipe.goal != "battery":
+        return None
+    return energy.find()
 
 
 def _rules(given: Inputs) -> Rules:

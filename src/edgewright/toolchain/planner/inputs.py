@@ -49,8 +49,8 @@ class Order:
         contract: What must hold.
         out: The folder to make; ``out/<stem of the model>`` when None.
         quantization: ``auto``, ``none``, or ``int8``, ``int4``, ``fp16`` or an error.
-        goal: ``size``, ``speed`` or ``balanced``; ``auto`` is ``balanced`` where the
-            contract limits no quantity, and else the first candidate that holds it.
+        goal: ``size``, ``speed``, ``battery`` or ``balanced``; ``auto`` is ``balanced``
+            where the contract limits no quantity, else the first that holds it.
         budget_s: Seconds after which no other candidate is begun; 0 for no end.
         policy: Limits for the trial on a device.
         keys: What the arrays of ``data`` are called.
@@ -134,6 +134,7 @@ class Inputs:
         data: What candidates are calibrated on and judged by.
         device: What the contract is about.
         host: This machine.
+        kind: The device's profile.
         recipe: What was asked.
         plan: What is tried.
     """
@@ -143,6 +144,7 @@ class Inputs:
     data: Dataset
     device: Machine
     host: Machine
+    kind: DeviceProfile
     recipe: Recipe
     plan: Plan
 
@@ -192,7 +194,8 @@ def read(order: Order) -> Inputs:
             "--quantization none.",
         )
     machines = _machine(order.device, device), _machine(HOST, host)
-    return Inputs(graph, reference, data, *machines, recipe, make_plan(recipe, device, graph))
+    plan = make_plan(recipe, device, graph)
+    return Inputs(graph, reference, data, *machines, device, recipe, plan)
 
 
 def _goal(order: Order) -> str:

@@ -26,7 +26,7 @@ QUANTIZATIONS = ("auto", "int8", "int4", "fp16", "none")
 
 # What is searched for among the candidates that hold the contract. Without a goal the
 # first that holds it ships, and nothing after it is tried.
-GOALS = ("balanced", "size", "speed")
+GOALS = ("balanced", "battery", "size", "speed")
 
 
 @dataclass(frozen=True, slots=True)
