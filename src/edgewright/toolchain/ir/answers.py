@@ -67,7 +67,7 @@ def _one_apart(source: Array, written: Array, name: str) -> float:
         other = int(np.count_nonzero(source != written))
         if other:
             raise ParityError(
-                f"{other} of {source.size} values of output {name!r} are not those of its source"
+                f"{other} of {source.size} values of output {name!r} are not its source's"
             )
         return 0.0
     mine, theirs = (a.astype(np.float64) for a in (written, source))

@@ -99,7 +99,11 @@ def freeze(
         if isinstance(before, str) and isinstance(after, int)
     }
     every = tuple(
-        Axes(one.name, one.dtype, tuple(also.get(s, s) if isinstance(s, str) else s for s in one.shape))
+        Axes(
+            one.name,
+            one.dtype,
+            tuple(also.get(s, s) if isinstance(s, str) else s for s in one.shape),
+        )
         for one in named
     )
     return every, frozenset(used)

@@ -108,7 +108,8 @@ def matched(inputs: Sequence[Axes], samples: Mapping[str, Array]) -> dict[str, A
 def _check(one: Axes, array: Array) -> None:
     if str(array.dtype) != one.dtype or array.ndim != len(one.shape):
         raise DataError(
-            f"the model takes {one}, the samples are {array.dtype} of shape {list(array.shape)}",
+            f"the model takes {one}, the samples are {array.dtype} of shape "
+            f"{list(array.shape)}",
             hint="Give the samples exactly as the model will be fed, first axis the sample.",
         )
     for axis, (want, got) in enumerate(zip(one.shape, array.shape, strict=True)):

@@ -6,7 +6,10 @@ that of a weight by its last part, any other by the kind of its node and a numbe
 and outputs keep their names: they are what others call them by.
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import count
+
+from onnx import GraphProto
 
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.tidy import graphs_of
@@ -18,52 +21,51 @@ def without_paths(graph: Graph) -> Graph:
     """Return ``graph`` without a path in any name inside; it computes the same."""
     proto = graph.copy()
     every = list(graphs_of(proto.graph))
-    taken = {name for part in every for node in part.node for name in (*node.input, *node.output)}
-    taken |= {value.name for part in every for value in (*part.input, *part.output)}
-    kept = {value.name for value in (*proto.graph.input, *proto.graph.output)}
-    fresh: dict[str, str] = {}
-
-    def rename(name: str, wish: str) -> None:
-        if name in kept or name in fresh or not _is_path(name):
-            return
-        new = next(n for n in _candidates(wish) if n not in taken and not _is_path(n))
-        taken.add(new)
-        fresh[name] = new
-
-    for part in every:
-        for tensor in part.initializer:
-            rename(tensor.name, tensor.name.replace("\\", "/").rpartition("/")[2])
-        for value in (*part.input, *part.output):
-            rename(value.name, "value")
-        for node in part.node:
-            for name in node.output:
-                rename(name, f"{node.op_type}_out")
+    fresh = _fresh(every, {value.name for value in (*proto.graph.input, *proto.graph.output)})
     for part in every:
         part.name = "main" if part is every[0] else "inner"
         for held in (*part.initializer, *part.input, *part.output):
             held.name = fresh.get(held.name, held.name)
-        for index, node in enumerate(part.node):
-            node.input[:] = [fresh.get(name, name) for name in node.input]
-            node.output[:] = [fresh.get(name, name) for name in node.output]
-            if _is_path(node.name):
-                node.name = f"{node.op_type}_{index}"
-    _separate(proto.graph)
+        _rename_nodes(part, fresh)
     return Graph(proto)
 
 
-def _separate(graph: object) -> None:
-    """Give nodes that now have one name a name each."""
+def _fresh(every: Sequence[GraphProto], kept: set[str]) -> dict[str, str]:
+    """Return a new name for each tensor whose name is a path, but for those in ``kept``."""
+    wishes = {name: wish for part in every for name, wish in _named(part)}
+    taken = set(wishes)
+    fresh: dict[str, str] = {}
+    for name, wish in wishes.items():
+        if _is_path(name) and name not in kept:
+            fresh[name] = next(n for n in _candidates(wish) if n not in taken)
+            taken.add(fresh[name])
+    return fresh
+
+
+def _named(part: GraphProto) -> Iterator[tuple[str, str]]:
+    """Yield every tensor that ``part`` defines, with what it could be called."""
+    for node in part.node:
+        yield from ((name, f"{node.op_type}_out") for name in node.output)
+    for value in (*part.input, *part.output):
+        yield value.name, "value"
+    for tensor in part.initializer:
+        yield tensor.name, tensor.name.replace("\\", "/").rpartition("/")[2] or "weight"
+
+
+def _rename_nodes(part: GraphProto, fresh: dict[str, str]) -> None:
     seen: set[str] = set()
-    for node in graph.node:  # type: ignore[attr-defined]
-        if node.name in seen:
-            node.name = next(n for n in _candidates(node.name) if n not in seen)
+    for index, node in enumerate(part.node):
+        node.input[:] = [fresh.get(name, name) for name in node.input]
+        node.output[:] = [fresh.get(name, name) for name in node.output]
+        if _is_path(node.name) or node.name in seen:
+            wish = f"{node.op_type}_{index}"
+            node.name = next(name for name in _candidates(wish) if name not in seen)
         seen.add(node.name)
 
 
-def _candidates(wish: str) -> "map[str]":
-    """Return ``wish`` (or ``tensor`` for an empty one), then the same with numbers."""
-    base = wish or "tensor"
-    return map(lambda n: base if n == 1 else f"{base}_{n}", count(1))
+def _candidates(wish: str) -> Iterator[str]:
+    """Yield ``wish``, then the same with numbers."""
+    return (wish if n == 1 else f"{wish}_{n}" for n in count(1))
 
 
 def _is_path(name: str) -> bool:

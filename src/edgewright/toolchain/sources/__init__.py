@@ -16,6 +16,7 @@ from typing import cast
 
 from edgewright.core.errors import ModelError
 from edgewright.toolchain.sources import archives
+from edgewright.toolchain.sources.samples import load_samples
 from edgewright.toolchain.sources.settle import settle
 from edgewright.toolchain.sources.values import (
     Brought,
@@ -31,6 +32,7 @@ __all__ = [
     "SourceInfo",
     "Wish",
     "bring",
+    "load_samples",
     "parse_freeze",
     "parse_input",
     "recognise",
@@ -61,7 +63,9 @@ class SourceInfo:
 SOURCES = {
     info.name: info
     for info in (
-        SourceInfo("onnx", "ONNX, opset 11 or later, with external data.", "model.onnx", "onnx", ""),
+        SourceInfo(
+            "onnx", "ONNX, opset 11 or later, with external data.", "model.onnx", "onnx", ""
+        ),
         SourceInfo(
             "torch-export",
             "A program saved by torch.export.",

@@ -28,6 +28,8 @@ _STRINGS = frozenset({
     "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING",
     "SHORT_BINSTRING",
 })  # fmt: skip
+_STORES = frozenset({"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"})
+_FETCHES = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _DEPTH = 4
 
 
@@ -124,29 +126,32 @@ def _pickles(data: bytes, path: Path, depth: int) -> Iterator[bytes]:
 def _globals(data: bytes, path: Path) -> Iterator[str]:
     """Yield what the pickles in ``data``, one after another, import."""
     stream = io.BytesIO(data)
-    while True:
-        strings: list[str] = []
-        memo: dict[int, str] = {}
+    while len(data) - stream.tell() > 1:
         begun = stream.tell()
         try:
-            for code, argument, _ in pickletools.genops(stream):
-                if code.name in _STRINGS:
-                    strings.append(str(argument))
-                elif code.name == "MEMOIZE":
-                    memo[len(memo)] = strings[-1] if strings else ""
-                elif code.name in {"BINPUT", "LONG_BINPUT", "PUT"}:
-                    memo[int(argument or 0)] = strings[-1] if strings else ""
-                elif code.name in {"BINGET", "LONG_BINGET", "GET"}:
-                    strings.append(memo.get(int(argument or 0), ""))
-                elif code.name in {"GLOBAL", "INST"}:
-                    yield str(argument).replace(" ", ".", 1)
-                elif code.name == "STACK_GLOBAL":
-                    yield ".".join(strings[-2:])
-                elif code.name in {"EXT1", "EXT2", "EXT4"}:
-                    yield f"an extension numbered {argument}"
+            yield from _globals_of_one(stream)
         except (ValueError, EOFError, IndexError, UnicodeDecodeError) as error:
             if begun:
                 return  # what follows the pickles of an old file is raw storage
             raise ModelError(f"a pickle in {path.name} is damaged: {error}") from error
-        if len(data) - stream.tell() < 2:
-            return
+
+
+def _globals_of_one(stream: io.BytesIO) -> Iterator[str]:
+    """Yield what one pickle imports; a name it keeps in its memo is looked up there."""
+    strings: list[str] = []
+    memo: dict[int, str] = {}
+    for code, argument, _ in pickletools.genops(stream):
+        name = code.name
+        if name in _STRINGS:
+            strings.append(str(argument))
+        elif name in _STORES:
+            place = len(memo) if argument is None else int(argument)
+            memo[place] = strings[-1] if strings else ""
+        elif name in _FETCHES:
+            strings.append(memo.get(int(argument or 0), ""))
+        elif name in {"GLOBAL", "INST"}:
+            yield str(argument).replace(" ", ".", 1)
+        elif name == "STACK_GLOBAL":
+            yield ".".join(strings[-2:])
+        elif name.startswith("EXT"):
+            yield f"an extension numbered {argument}"

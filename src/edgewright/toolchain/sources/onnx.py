@@ -6,8 +6,8 @@ from pathlib import Path
 
 from edgewright.core.errors import EngineError, ModelError, UsageError
 from edgewright.toolchain.ir.answers import Array, Feeds, answers
-from edgewright.toolchain.ir.load import MIN_OPSET, read, source_digest
 from edgewright.toolchain.ir.graph import STANDARD_DOMAINS
+from edgewright.toolchain.ir.load import MIN_OPSET, read, source_digest
 from edgewright.toolchain.sources.values import Converted, Wish
 
 
@@ -15,7 +15,9 @@ class _Onnx:
     """The source."""
 
     @contextmanager
-    def convert(self, kind: str, model: str, wish: Wish, _folder: Path, /) -> Iterator[Converted]:
+    def convert(
+        self, kind: str, model: str, wish: Wish, _folder: Path, /
+    ) -> Iterator[Converted]:
         """Yield the model as it is."""
         if wish.weights or wish.inputs:
             raise UsageError(

@@ -63,11 +63,15 @@ class Framework:
         """Return what the source itself answers to each set, outputs in order."""
         names = sorted(tried[0])
         feeds = {
-            f"{s}.{i}": feeds[name] for s, feeds in enumerate(tried) for i, name in enumerate(names)
+            f"{s}.{i}": feeds[name]
+            for s, feeds in enumerate(tried)
+            for i, name in enumerate(names)
         }
         path = self._folder / "feeds.npz"
         np.savez(path, **cast("dict[str, Any]", feeds))
-        told = self.ask({"do": "answer", "feeds": str(path), "names": names, "sets": len(tried)})
+        told = self.ask(
+            {"do": "answer", "feeds": str(path), "names": names, "sets": len(tried)}
+        )
         with np.load(told["answers"], allow_pickle=False) as held:
             return [
                 [np.asarray(held[f"{s}.{i}"]) for i in range(count)]

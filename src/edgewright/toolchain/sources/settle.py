@@ -115,7 +115,9 @@ def _run(path: Path, tried: Sequence[Feeds]) -> list[list[Array]]:
         except EngineError as error:
             shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in feeds.items())
             if not found:
-                raise ModelError(f"the exported model cannot answer {shapes}: {error}") from error
+                raise ModelError(
+                    f"the exported model cannot answer {shapes}: {error}"
+                ) from error
             raise ModelError(
                 f"the batch is said to be free, but the model cannot answer {shapes}: {error}",
                 hint=_BATCH_HINT,

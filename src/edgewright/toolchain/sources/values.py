@@ -166,7 +166,8 @@ def parse_freeze(text: str) -> dict[str, int]:
         axis, equals, size = part.rpartition("=")
         if not equals or not axis or not size.isdigit() or int(size) < 1 or axis in sizes:
             raise UsageError(
-                f"{part!r} freezes no axis", hint="Write it like batch=1 or seq=128,image:2=224."
+                f"{part!r} freezes no axis",
+                hint="Write it like batch=1 or seq=128,image:2=224.",
             )
         sizes[axis] = int(size)
     return sizes

@@ -27,14 +27,18 @@ _MAKE = (
     "python3 -m venv tf && tf/bin/pip install tensorflow-cpu tf2onnx && "
     f"export {VARIABLE}=$PWD/tf/bin/python"
 )
-_ROUTE = "or write ONNX where the model was trained (python -m tf2onnx.convert) and import that."
+_ROUTE = (
+    "or write ONNX where the model was trained (python -m tf2onnx.convert) and import that."
+)
 
 
 class _TensorFlow:
     """The source."""
 
     @contextmanager
-    def convert(self, kind: str, model: str, wish: Wish, folder: Path, /) -> Iterator[Converted]:
+    def convert(
+        self, kind: str, model: str, wish: Wish, folder: Path, /
+    ) -> Iterator[Converted]:
         """Yield what the process wrote; it answers until the context ends."""
         path = Path(model)
         _check_wish(kind, path, wish)
@@ -43,7 +47,9 @@ class _TensorFlow:
         python = _interpreter(kind, wish)
         command = [str(python), "-I", "-W", "ignore", str(_SCRIPT)]
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-        with framework(command, folder, timeout_s=wish.timeout_s, environment=quiet) as running:
+        with framework(
+            command, folder, timeout_s=wish.timeout_s, environment=quiet
+        ) as running:
             told = running.ask(
                 {
                     "do": "convert",

@@ -14,11 +14,13 @@ from typing import Any, TextIO
 
 import numpy as np
 
+_Named = Callable[[Mapping[str, Any]], dict[str, Any]]
 _Answer = Callable[[Mapping[str, Any]], list[Any]]
 _TRUST = "Export a SavedModel, or give --trust-pickle if you made the file yourself."
+_OTHERWISE = "Export ONNX with the framework's own tools and import that."
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """What is told to the other side; the second argument is the hint."""
 
 
@@ -36,7 +38,7 @@ def main() -> int:
                     told = _answer(request, answer)
                 else:
                     told = _wrong("asked to answer before anything was converted")
-            except _Refused as error:
+            except _RefusedError as error:
                 told = _wrong(*map(str, error.args))
             except Exception as error:  # noqa: BLE001  the outermost loop of this process
                 first = (str(error).strip().splitlines() or ["nothing was said"])[0]
@@ -47,10 +49,11 @@ def main() -> int:
 
 def _convert(request: Mapping[str, Any]) -> tuple[dict[str, Any], _Answer]:
     try:
-        import tensorflow  # noqa: PLC0415  whether it is there is part of the answer
+        import onnx  # noqa: PLC0415  whether they are there is part of the answer
+        import tensorflow as tf  # noqa: PLC0415
         import tf2onnx  # noqa: PLC0415
     except ImportError as error:
-        raise _Refused(
+        raise _RefusedError(
             f"{sys.executable.rpartition('/')[2]} for TensorFlow has no {error.name}",
             "Install tensorflow-cpu and tf2onnx in its environment.",
         ) from error
@@ -58,18 +61,19 @@ def _convert(request: Mapping[str, Any]) -> tuple[dict[str, Any], _Answer]:
     model, kind = Path(request["model"]), request["kind"]
     if kind == "tflite":
         _tf2onnx("--tflite", model, out, request)
-        answer = _of_tflite(tensorflow, model)
+        told = _of_tflite(tf, model)
     elif kind == "keras":
-        keras = _keras(tensorflow, model, trusted=request["trusted"])
+        keras = _keras(tf, model, trusted=request["trusted"])
         saved = Path(request["folder"], "saved")
         keras.export(str(saved), verbose=False)
         _tf2onnx("--saved-model", saved, out, request)
-        answer = _of_keras(tensorflow, keras)
+        told = _of_keras(keras)
     else:
         _tf2onnx("--saved-model", model, out, request)
-        answer = _of_saved(tensorflow, model)
-    exporter = f"tf2onnx {tf2onnx.__version__}, tensorflow {tensorflow.__version__}"
-    return {"model": str(out), "exporter": exporter}, answer
+        told = _of_saved(tf, model)
+    outputs = [value.name for value in onnx.load(out).graph.output]
+    exporter = f"tf2onnx {tf2onnx.__version__}, tensorflow {tf.__version__}"
+    return {"model": str(out), "exporter": exporter}, _in_order(told, outputs)
 
 
 def _tf2onnx(flag: str, model: Path, out: Path, request: Mapping[str, Any]) -> None:
@@ -80,7 +84,7 @@ def _tf2onnx(flag: str, model: Path, out: Path, request: Mapping[str, Any]) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode or not out.exists():
         lines = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise _Refused(f"tf2onnx cannot convert the model: {lines[-1].strip()}")
+        raise _RefusedError(f"tf2onnx cannot convert the model: {lines[-1].strip()}")
 
 
 def _keras(tensorflow: Any, model: Path, *, trusted: bool) -> Any:
@@ -90,7 +94,7 @@ def _keras(tensorflow: Any, model: Path, *, trusted: bool) -> Any:
         with h5py.File(model, "r") as file:
             config = str(file.attrs.get("model_config", ""))
         if '"Lambda"' in config:
-            raise _Refused(
+            raise _RefusedError(
                 f"{model.name} holds a Lambda layer: loading it would run code from the file",
                 _TRUST,
             )
@@ -98,46 +102,49 @@ def _keras(tensorflow: Any, model: Path, *, trusted: bool) -> Any:
         return tensorflow.keras.models.load_model(model, compile=False, safe_mode=not trusted)
     except (ValueError, TypeError, OSError) as error:
         first = str(error).strip().splitlines()[0]
-        raise _Refused(f"Keras cannot load {model.name}: {first}", _TRUST) from error
+        raise _RefusedError(f"Keras cannot load {model.name}: {first}", _TRUST) from error
 
 
-def _of_keras(tensorflow: Any, model: Any) -> _Answer:
+def _of_keras(model: Any) -> _Named:
     names = [tensor.name for tensor in model.inputs]
 
-    def answer(feeds: Mapping[str, Any]) -> list[Any]:
+    def answer(feeds: Mapping[str, Any]) -> dict[str, Any]:
         given = _ordered(feeds, names)
         told = model(given[0] if len(given) == 1 else given, training=False)
-        return [np.asarray(one) for one in tensorflow.nest.flatten(told)]
+        if not isinstance(told, dict):  # what Keras calls them when it exports
+            several = told if isinstance(told, list | tuple) else [told]
+            told = {f"output_{index}": one for index, one in enumerate(several)}
+        return {name: np.asarray(one) for name, one in told.items()}
 
     return answer
 
 
-def _of_saved(tensorflow: Any, model: Path) -> _Answer:
+def _of_saved(tensorflow: Any, model: Path) -> _Named:
     loaded = tensorflow.saved_model.load(str(model))
     if "serving_default" not in loaded.signatures:
-        raise _Refused(
+        raise _RefusedError(
             f"{model.name} has no signature serving_default; there are: "
             f"{', '.join(loaded.signatures) or 'none'}",
             "Save it with a signature of that name.",
         )
-    signature = loaded.signatures["serving_default"]
-    names = list(signature.structured_input_signature[1])
+    names = list(loaded.signatures["serving_default"].structured_input_signature[1])
 
-    def answer(feeds: Mapping[str, Any]) -> list[Any]:
+    def answer(feeds: Mapping[str, Any]) -> dict[str, Any]:
         given = dict(zip(names, _ordered(feeds, names), strict=True))
-        told = signature(**{name: tensorflow.constant(one) for name, one in given.items()})
-        return [np.asarray(told[name]) for name in sorted(told)]
+        # Through what was loaded: a signature alone does not keep its variables alive.
+        told = loaded.signatures["serving_default"](
+            **{name: tensorflow.constant(one) for name, one in given.items()}
+        )
+        return {name: np.asarray(one) for name, one in told.items()}
 
-    signature_kept = loaded  # a signature does not keep its variables alive
-    answer.kept = signature_kept  # type: ignore[attr-defined]
     return answer
 
 
-def _of_tflite(tensorflow: Any, model: Path) -> _Answer:
+def _of_tflite(tensorflow: Any, model: Path) -> _Named:
     interpreter = tensorflow.lite.Interpreter(model_path=str(model))
     inputs = interpreter.get_input_details()
 
-    def answer(feeds: Mapping[str, Any]) -> list[Any]:
+    def answer(feeds: Mapping[str, Any]) -> dict[str, Any]:
         given = _ordered(feeds, [one["name"] for one in inputs])
         for one, array in zip(inputs, given, strict=True):
             interpreter.resize_tensor_input(one["index"], array.shape)
@@ -145,24 +152,49 @@ def _of_tflite(tensorflow: Any, model: Path) -> _Answer:
         for one, array in zip(inputs, given, strict=True):
             interpreter.set_tensor(one["index"], array)
         interpreter.invoke()
-        outputs = interpreter.get_output_details()
-        return [np.array(interpreter.get_tensor(one["index"])) for one in outputs]
+        return {
+            one["name"]: np.array(interpreter.get_tensor(one["index"]))
+            for one in interpreter.get_output_details()
+        }
 
     return answer
 
 
+def _in_order(answer: _Named, outputs: Sequence[str]) -> _Answer:
+    """Return ``answer`` with its outputs in the order the converted model has them."""
+    names = [_plain(name) for name in outputs]
+
+    def ordered(feeds: Mapping[str, Any]) -> list[Any]:
+        told = {_plain(name): array for name, array in answer(feeds).items()}
+        if len(told) == len(names) == 1:
+            return list(told.values())
+        if set(told) != set(names):
+            raise _RefusedError(
+                f"the converted model answers {', '.join(names)}, its source "
+                f"{', '.join(told)}",
+                _OTHERWISE,
+            )
+        return [told[name] for name in names]
+
+    return ordered
+
+
 def _ordered(feeds: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
     """Return the arrays in the order of ``names``; an only one whatever it is called."""
-    plain = {name.partition(":")[0]: array for name, array in feeds.items()}
+    plain = {_plain(name): array for name, array in feeds.items()}
     if len(feeds) == len(names) == 1:
         return list(feeds.values())
-    lost = [name for name in names if name.partition(":")[0] not in plain]
-    if lost or len(plain) != len(names):
-        raise _Refused(
+    if set(plain) != set(map(_plain, names)):
+        raise _RefusedError(
             f"the converted model is fed {', '.join(feeds)}, its source {', '.join(names)}",
-            "Export ONNX with the framework's own tools and import that.",
+            _OTHERWISE,
         )
-    return [plain[name.partition(":")[0]] for name in names]
+    return [plain[_plain(name)] for name in names]
+
+
+def _plain(name: str) -> str:
+    """Return the name of a tensor without the number of its output: ``image:0``."""
+    return name.partition(":")[0]
 
 
 def _answer(request: Mapping[str, Any], answer: _Answer) -> dict[str, Any]:

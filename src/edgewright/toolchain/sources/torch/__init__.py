@@ -28,7 +28,9 @@ class _Torch:
     """The source."""
 
     @contextmanager
-    def convert(self, kind: str, model: str, wish: Wish, folder: Path, /) -> Iterator[Converted]:
+    def convert(
+        self, kind: str, model: str, wish: Wish, folder: Path, /
+    ) -> Iterator[Converted]:
         """Yield what the process wrote; it answers until the context ends."""
         _check_pickles(kind, model, wish)
         _check_installed(kind, wish)

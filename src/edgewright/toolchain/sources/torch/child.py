@@ -62,8 +62,8 @@ class Served:
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._loaded is None:
             raise ValueError("asked to answer before anything was converted")
-        names, told = request["names"], {}
-        counts = []
+        names, counts = request["names"], []
+        told: dict[str, Any] = {}
         with np.load(request["feeds"], allow_pickle=False) as held:
             for s in range(request["sets"]):
                 feeds = {name: held[f"{s}.{i}"] for i, name in enumerate(names)}
@@ -71,8 +71,7 @@ class Served:
                 told |= {f"{s}.{i}": array for i, array in enumerate(outputs)}
                 counts.append(len(outputs))
         path = Path(request["feeds"]).with_name("answers.npz")
-        arrays: dict[str, Any] = told
-        np.savez(path, **arrays)
+        np.savez(path, **told)
         return {"answers": str(path), "counts": counts}
 
 

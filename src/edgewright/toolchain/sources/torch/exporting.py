@@ -93,8 +93,9 @@ def _legacy(loaded: Loaded, out: Path, opset: int | None, told: Sequence[_Output
     for index, name in enumerate(names):
         axes[name] = _moving(name, [outputs[index][1] for outputs in told], loaded.inputs)
     torch.onnx.export(
-        loaded.module, _example(loaded), str(out), dynamo=False, input_names=list(axes)[: len(loaded.inputs)],
-        output_names=names, dynamic_axes={n: a for n, a in axes.items() if a},
+        loaded.module, _example(loaded), str(out), dynamo=False,
+        input_names=[one.name for one in loaded.inputs], output_names=names,
+        dynamic_axes={name: moving for name, moving in axes.items() if moving},
         opset_version=opset or _LEGACY_OPSET,
     )  # fmt: skip
 

@@ -48,10 +48,12 @@ def load(path: Path) -> Folder:
     )
     name = (config.get("architectures") or [""])[0]
     maker = getattr(transformers, name, None) if name else None
-    notes = ()
+    notes: tuple[str, ...] = ()
     if maker is None:
         maker = transformers.AutoModel
-        notes = (f"transformers has no {name or 'architecture named'}: the bare model was taken.",)
+        notes = (
+            f"transformers has no {name or 'architecture named'}: the bare model was taken.",
+        )
     told = {} if maker is not transformers.AutoModel else {"trust_remote_code": False}
     module, report = maker.from_pretrained(
         path, config=kind, local_files_only=True, use_safetensors=True, dtype=torch.float32,

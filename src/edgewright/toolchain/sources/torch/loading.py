@@ -269,7 +269,7 @@ class Adapted(torch.nn.Module):  # type: ignore[misc]  # without torch its type 
             told = self.module(**dict(zip(self.keywords, arguments, strict=True)))
         else:
             told = self.module(*arguments)
-        return told if isinstance(told, torch.Tensor) else {n: t for n, t in flatten(told)}
+        return told if isinstance(told, torch.Tensor) else dict(flatten(told))
 
 
 @contextmanager
@@ -339,7 +339,9 @@ def _with_inputs(
 def _asked(request: Mapping[str, Any], parameters: Sequence[str]) -> tuple[Axes, ...]:
     """Return the inputs that were asked for, or those that the samples are for."""
     if request["inputs"]:
-        return tuple(Axes(name, dtype, tuple(shape)) for name, dtype, shape in request["inputs"])
+        return tuple(
+            Axes(name, dtype, tuple(shape)) for name, dtype, shape in request["inputs"]
+        )
     arrays = _arrays(request)
     names = list(arrays)
     if set(names) <= set(parameters):
