@@ -143,6 +143,20 @@ def frozen(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     return Graph(_inferred(proto))
 
 
+def with_batch_named(graph: Graph) -> Graph:
+    """Return ``graph`` with its one free first axis called ``batch``."""
+    names = {one.batch for one in inputs_of(graph) if one.batch}
+    if len(names) != 1 or names == {BATCH}:
+        return graph
+    (old,) = names
+    proto = graph.copy()
+    for value in (*proto.graph.input, *proto.graph.output):
+        for dim, size in zip(value.type.tensor_type.shape.dim, _axes(value).shape, strict=True):
+            if size == old:
+                dim.dim_param = BATCH
+    return Graph(proto)
+
+
 def _inferred(proto: ModelProto) -> ModelProto:
     """Fill in the sizes of outputs that follow from those of the inputs."""
     try:

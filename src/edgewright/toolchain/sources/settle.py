@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from edgewright.core import durable
 from edgewright.core.errors import EngineError, ModelError, UsageError
 from edgewright.toolchain.ir.answers import Array, Feeds, answers, apart
-from edgewright.toolchain.ir.axes import Axes, frozen, inputs_of, outputs_of
+from edgewright.toolchain.ir.axes import Axes, frozen, inputs_of, outputs_of, with_batch_named
 from edgewright.toolchain.ir.feeds import BATCHES, sets
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import check, load
@@ -44,9 +44,10 @@ def settle(converted: Converted, kind: str, wish: Wish, folder: Path) -> Brought
         notes.append(f"It was raised from opset {graph.opset} to {wish.opset}.")
         graph = _raised(graph, wish.opset, converted.model.name)
     sizes = {k: v for k, v in wish.freeze.items() if k not in converted.frozen}
-    graph = without_paths(frozen(graph, sizes))
+    graph = without_paths(with_batch_named(frozen(graph, sizes)))
     inputs = inputs_of(graph)
-    notes += _free_axes(inputs, keep=wish.keep_dynamic or converted.keeps_dynamic)
+    kept = _free_axes(inputs, keep=wish.keep_dynamic or converted.keeps_dynamic)
+    notes += kept
 
     data = _bytes(graph)
     path = converted.model.with_name("settled.onnx")
@@ -62,6 +63,8 @@ def settle(converted: Converted, kind: str, wish: Wish, folder: Path) -> Brought
             "Parity was checked on made-up inputs of the right shape, not on real ones: "
             "give --data to check it on those."
         )
+    elif kept:
+        notes.append("They were tried at the sizes of the samples only.")
     durable.replace_file(folder / MODEL, data)
     rows = sum(_count(inputs, feeds) for feeds in tried)
     return Brought(
