@@ -1,16 +1,17 @@
 """Networks of torch to bring in, good ones and bad ones; copied beside a test and imported.
 
-``python nets.py FOLDER`` writes them as files there, in every form a model is given in.
-What a test must see happen, or not, leaves a file behind: ``RAN`` names it.
+``write`` makes files of them, in every form a model is given in, all with one set of
+weights, which is not the one ``Net`` has when made. ``told.npy`` is what torch answers
+with it to ``images.npy``. A planted command leaves a file behind: ``RAN`` names it.
 """
 
 import os
 import pickle
-import sys
 import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 SIDE, CLASSES = 8, 5
@@ -20,9 +21,9 @@ RAN = "RAN"
 class Net(torch.nn.Module):
     """From ``image`` float32 (batch, 1, 8, 8) to five scores."""
 
-    def __init__(self, width=4):
+    def __init__(self, width=4, seed=7):
         super().__init__()
-        torch.manual_seed(7)
+        torch.manual_seed(seed)
         self.conv = torch.nn.Conv2d(1, width, 3)
         self.head = torch.nn.Linear(width * 36, CLASSES)
 
@@ -74,6 +75,16 @@ class Pair(torch.nn.Module):
         return {"sum": left + right, "mean": (left * right).mean(1)}
 
 
+def text():
+    """Make something else."""
+    return "a net"
+
+
+def wants(width):
+    """Make one of a width that has to be said."""
+    return Net(width)
+
+
 def crash():
     """End the process."""
     os._exit(3)
@@ -102,7 +113,10 @@ def write(folder):
     """Write every file below ``folder``."""
     from safetensors.torch import save_file  # noqa: PLC0415  where only this is run
 
-    net = Net().eval()
+    net = Net(seed=8).eval()
+    images = torch.randn(9, 1, SIDE, SIDE)
+    np.save(folder / "images.npy", images.numpy())
+    np.save(folder / "told.npy", net(images).detach().numpy())
     example = torch.zeros(2, 1, SIDE, SIDE)
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(net, (example,), dynamic_shapes=({0: batch},))
@@ -124,7 +138,7 @@ def write(folder):
 
 def _plant(good, evil):
     """Write a program whose sample inputs are a pickle that runs a command."""
-    whole = folder_of(good) / "whole.pickle"
+    whole = good.with_name("sample.pickle")
     torch.save(((Evil(),), {}), whole)
     with zipfile.ZipFile(good) as source, zipfile.ZipFile(evil, "w") as target:
         for info in source.infolist():
@@ -133,12 +147,3 @@ def _plant(good, evil):
             target.writestr(zipfile.ZipInfo(info.filename), data)
         name = source.namelist()[0].partition("/")[0]
         target.writestr(f"{name}/data/constants/opaque_obj_0", pickle.dumps(Evil()))
-
-
-def folder_of(path):
-    """Return the folder of a path."""
-    return Path(path).parent
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))

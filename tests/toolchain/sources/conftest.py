@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+_WRITE = "import nets, pathlib; nets.write(pathlib.Path())"
 NETS = Path(__file__).resolve().parents[2] / "sim" / "nets.py"
 
 
@@ -16,7 +17,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nets")
     shutil.copy(NETS, folder)
     subprocess.run(
-        [sys.executable, "-W", "ignore", "nets.py", "."],
+        [sys.executable, "-W", "ignore", "-c", _WRITE],
         cwd=folder,
         check=True,
         capture_output=True,

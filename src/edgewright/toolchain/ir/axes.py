@@ -151,7 +151,8 @@ def with_batch_named(graph: Graph) -> Graph:
     (old,) = names
     proto = graph.copy()
     for value in (*proto.graph.input, *proto.graph.output):
-        for dim, size in zip(value.type.tensor_type.shape.dim, _axes(value).shape, strict=True):
+        named = zip(value.type.tensor_type.shape.dim, _axes(value).shape, strict=True)
+        for dim, size in named:
             if size == old:
                 dim.dim_param = BATCH
     return Graph(proto)

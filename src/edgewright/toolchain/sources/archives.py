@@ -115,7 +115,7 @@ def _pickles(data: bytes, path: Path, depth: int) -> Iterator[bytes]:
         for info in archive.infolist():
             try:
                 held = archive.read(info)
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
                 raise ModelError(f"{path.name} is damaged: {error}") from error
             if held.startswith(b"PK") and depth < _DEPTH:
                 yield from _pickles(held, path, depth + 1)

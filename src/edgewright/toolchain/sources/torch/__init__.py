@@ -19,8 +19,7 @@ from edgewright.toolchain.sources.process import framework
 from edgewright.toolchain.sources.values import Converted, Wish
 
 _CHILD = "edgewright.toolchain.sources.torch.child"
-_NEEDED = {"torch": "torch", "onnxscript": "torch"}
-_FOLDERS = {"transformers": "transformers", "safetensors": "transformers"}
+_NEEDED = ("torch", "onnxscript")
 _ASKS_INPUTS = frozenset({"factory", "torchscript", "torch-pickle"})
 
 
@@ -56,12 +55,13 @@ SOURCE = _Torch()
 
 
 def _check_installed(kind: str, wish: Wish) -> None:
-    needed = dict(_NEEDED)
+    needed = list(_NEEDED)
     if kind == "transformers":
-        needed |= _FOLDERS
+        needed += ["transformers", "safetensors"]
     if wish.weights is not None and wish.weights.suffix == ".safetensors":
-        needed["safetensors"] = "torch"
-    for library, extra in needed.items():
+        needed.append("safetensors")
+    extra = "transformers" if kind == "transformers" else "torch"
+    for library in needed:
         if find_spec(library) is None:
             raise ModelError(
                 f"this kind of model ({kind}) needs {library}, which is not installed",

@@ -204,9 +204,7 @@ def _load_program(request: Mapping[str, Any]) -> Loaded:
         except REFUSALS as error:
             raise _unreadable(request, error) from error
     names = list(program.graph_signature.user_inputs)
-    values = {
-        node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"
-    }
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     try:
         inputs = tuple(
             Axes(str(name), _dtype(values[name]), _shape(values[name])) for name in names
