@@ -5,6 +5,7 @@ gave none, ``INPUT_AXIS`` like ``image_0``. Axes with one name have one size. Th
 axis of an input, where free, is its batch.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from edgewright.core.tensors import ITEM_BYTES
 from edgewright.toolchain.ir.graph import Graph, dtype_name
 
 BATCH = "batch"
+_COUNTED = re.compile(r"unk__\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +146,28 @@ def frozen(graph: Graph, sizes: Mapping[str, int]) -> Graph:
 
 
 def with_batch_named(graph: Graph) -> Graph:
-    """Return ``graph`` with its one free first axis called ``batch``."""
-    names = {one.batch for one in inputs_of(graph) if one.batch}
-    if len(names) != 1 or names == {BATCH}:
+    """Return ``graph`` with the free first axes of its inputs called ``batch``.
+
+    Where they have several names of their own they stay as they are: those are several
+    sizes. Names that a converter counted up say nothing of the kind.
+    """
+    inputs = inputs_of(graph)
+    chosen = {one.batch for one in inputs if one.batch and not is_counted(one.batch)}
+    if len(chosen) > 1 or any(BATCH in one.free.values() for one in inputs):
         return graph
-    (old,) = names
+    old = {one.batch for one in inputs if one.batch}
     proto = graph.copy()
     for value in (*proto.graph.input, *proto.graph.output):
         named = zip(value.type.tensor_type.shape.dim, _axes(value).shape, strict=True)
         for dim, size in named:
-            if size == old:
+            if size in old:
                 dim.dim_param = BATCH
     return Graph(proto)
+
+
+def is_counted(name: str) -> bool:
+    """Return whether a converter made up the name of an axis, like ``unk__17``."""
+    return bool(_COUNTED.fullmatch(name))
 
 
 def _inferred(proto: ModelProto) -> ModelProto:

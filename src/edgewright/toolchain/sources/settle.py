@@ -14,7 +14,14 @@ from onnx import numpy_helper
 from edgewright.core import durable
 from edgewright.core.errors import EngineError, ModelError, UsageError
 from edgewright.toolchain.ir.answers import Array, Feeds, answers, apart
-from edgewright.toolchain.ir.axes import Axes, frozen, inputs_of, outputs_of, with_batch_named
+from edgewright.toolchain.ir.axes import (
+    Axes,
+    frozen,
+    inputs_of,
+    is_counted,
+    outputs_of,
+    with_batch_named,
+)
 from edgewright.toolchain.ir.feeds import BATCHES, sets
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import check, load
@@ -89,11 +96,11 @@ def _free_axes(inputs: Sequence[Axes], *, keep: bool) -> list[str]:
         return []
     if not keep:
         one, axis, name = kept[0]
+        key = f"{one.name}:{axis}" if is_counted(name) else name
         raise ModelError(
             f"axis {axis} ({name!r}) of input {one.name!r} is free: {one}; only the batch "
             "may be",
-            hint=f"Give --freeze {name}=N with the size a device will feed, or "
-            "--keep-dynamic.",
+            hint=f"Give --freeze {key}=N with the size a device will feed, or --keep-dynamic.",
         )
     told = ", ".join(sorted({f"{one.name}:{axis} ({name})" for one, axis, name in kept}))
     return [f"These axes stay free: {told}."]

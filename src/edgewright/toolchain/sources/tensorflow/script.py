@@ -162,34 +162,27 @@ def _of_tflite(tensorflow: Any, model: Path) -> _Named:
 
 def _in_order(answer: _Named, outputs: Sequence[str]) -> _Answer:
     """Return ``answer`` with its outputs in the order the converted model has them."""
-    names = [_plain(name) for name in outputs]
-
-    def ordered(feeds: Mapping[str, Any]) -> list[Any]:
-        told = {_plain(name): array for name, array in answer(feeds).items()}
-        if len(told) == len(names) == 1:
-            return list(told.values())
-        if set(told) != set(names):
-            raise _RefusedError(
-                f"the converted model answers {', '.join(names)}, its source "
-                f"{', '.join(told)}",
-                _OTHERWISE,
-            )
-        return [told[name] for name in names]
-
-    return ordered
+    return lambda feeds: _ordered(answer(feeds), outputs)
 
 
-def _ordered(feeds: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
-    """Return the arrays in the order of ``names``; an only one whatever it is called."""
-    plain = {_plain(name): array for name, array in feeds.items()}
-    if len(feeds) == len(names) == 1:
-        return list(feeds.values())
-    if set(plain) != set(map(_plain, names)):
-        raise _RefusedError(
-            f"the converted model is fed {', '.join(feeds)}, its source {', '.join(names)}",
-            _OTHERWISE,
-        )
-    return [plain[_plain(name)] for name in names]
+def _ordered(arrays: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    """Return the arrays in the order of ``names``; an only one whatever it is called.
+
+    Some call a tensor ``image`` and others ``image:0``; where that is all there is between
+    them they mean the same.
+    """
+    if len(arrays) == len(names) == 1:
+        return list(arrays.values())
+    for spelt in (str, _plain):
+        held = {spelt(name): array for name, array in arrays.items()}
+        wanted = [spelt(name) for name in names]
+        if len(set(wanted)) == len(held) == len(arrays) and set(wanted) == set(held):
+            return [held[name] for name in wanted]
+    raise _RefusedError(
+        f"the converted model has the tensors {', '.join(arrays)}, its source "
+        f"{', '.join(names)}, and which is which cannot be told",
+        _OTHERWISE,
+    )
 
 
 def _plain(name: str) -> str:
