@@ -47,6 +47,16 @@ def test_a_program_with_a_fixed_batch_stays_so(here):
     assert any(_MADE_UP in note for note in brought.notes)
 
 
+def test_a_program_for_a_few_rows_is_frozen_or_refused(here):
+    """At most two are in its own bounds; the remedy of the refusal works."""
+    with pytest.raises(ModelError, match=r"cannot answer image \[3, 1, 8, 8\]") as caught:
+        bring("few.pt2", Wish(), here / "out")
+    brought = bring("few.pt2", Wish(freeze={"batch": 1}), here / "out")
+
+    assert "--freeze batch=1" in caught.value.hint
+    assert inputs_of(load(brought.path))[0].shape == (1, 1, 8, 8)
+
+
 @pytest.mark.parametrize("weights", ["net.safetensors", "checkpoint.pt"])
 def test_a_factory_with_its_weights(here, weights):
     """It answers with the weights of the file, and both make the digest of the source."""

@@ -223,6 +223,8 @@ def _load_program(request: Mapping[str, Any]) -> Loaded:
         return ready(*arguments[:positional], **by_name)
 
     notes = () if any(one.batch for one in inputs) else (_FIXED_BATCH,)
+    # Its axes are fixed in the exported file; here they only say what it is tried with.
+    inputs, _ = freeze(inputs, request["freeze"])
     return Loaded(call, ready, inputs, _samples(request, inputs), notes, program=program)
 
 
