@@ -26,6 +26,7 @@ from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir import ort
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques.quantize import quantize
 
 Row = dict[str, Any]
@@ -85,7 +86,7 @@ def main(ranges: str, count: int) -> int:
 
 
 def _ours(graph: Graph, images: npt.NDArray[np.float32], ranges: str) -> None:
-    quantize(graph, images, ranges=ranges)
+    quantize(graph, Samples({graph.inputs[0].name: images}), ranges=ranges)
 
 
 def _peer(graph: Graph, images: npt.NDArray[np.float32], ranges: str) -> None:

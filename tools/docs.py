@@ -90,7 +90,7 @@ def choices() -> str:
         (
             f"`{t.name}`",
             t.summary,
-            "; ".join(_options(t.settings)),
+            "; ".join((*_options(t.settings), *(f"`{k}`: {v}" for k, v in t.free.items()))),
             "yes" if t.calibrates else "",
         )
         for t in TECHNIQUES.values()

@@ -11,6 +11,7 @@ from tests.sim.models import quarters, samples
 from edgewright.core.errors import DataError, QuantizeError, UsageError
 from edgewright.runtime.engines import load_engine
 from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.targets import load_target
 from edgewright.toolchain.techniques import TECHNIQUES, load_technique, settle
 
@@ -41,7 +42,7 @@ def graph():
 @pytest.fixture(scope="module")
 def images():
     """Return inputs of that graph."""
-    return samples(100)[0]
+    return Samples({"image": samples(100)[0]})
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
@@ -56,7 +57,7 @@ def test_the_result_is_a_model_that_runs(name, settings, graph, images, tmp_path
     onnx.checker.check_model(applied.graph.proto, full_check=True)
     assert _answers(applied.graph, images, tmp_path).shape == (len(images), 4)
     before, after = (
-        ReferenceEvaluator(g.proto).run(None, {"image": images})[0]
+        ReferenceEvaluator(g.proto).run(None, dict(images.arrays))[0]
         for g in (graph, applied.graph)
     )
     assert np.abs(before - after).max() <= TECHNIQUES[name].moves * np.abs(before).max()
@@ -127,7 +128,9 @@ def test_it_is_quiet(name, graph, images, capfd):
 
 @pytest.mark.parametrize("name", [n for n, info in TECHNIQUES.items() if info.calibrates])
 @pytest.mark.parametrize(
-    "given", [None, np.zeros((0, 1, 8, 8), np.uint8)], ids=["none", "empty"]
+    "given",
+    [None, Samples({"image": np.zeros((0, 1, 8, 8), np.uint8)})],
+    ids=["none", "empty"],
 )
 def test_what_calibrates_needs_samples(name, given, graph):
     """Without any it refuses; ranges are never guessed."""
@@ -166,6 +169,6 @@ def _answers(graph, images, folder):
     for name, data in load_target("onnxruntime").lower(graph).items():
         (folder / name).write_bytes(data)
     session = load_engine("onnxruntime").load(folder / "model.onnx")
-    (found,) = session.run({"image": images})
+    (found,) = session.run(dict(images.arrays))
     session.close()
     return np.asarray(found)

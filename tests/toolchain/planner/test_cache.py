@@ -9,6 +9,7 @@ from tests.sim.disk import failing
 from tests.sim.models import quarters, samples
 
 from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.planner.cache import StepCache
 from edgewright.toolchain.planner.perform import Workshop
 from edgewright.toolchain.planner.values import CandidatePlan, Plan, Step
@@ -19,7 +20,7 @@ GRAPH = check(quarters(), "m")
 OTHER = check(quarters(seed=4), "m")
 STEP = Step("fuse", {"level": "portable"}, "because")
 RESULT = Applied(OTHER, changed=True, notes=("it did", "this"))
-IMAGES, _ = samples(40)
+IMAGES = Samples({"image": samples(40)[0]})
 
 
 def test_what_was_put_is_found(tmp_path):

@@ -6,10 +6,11 @@ from tests.sim.models import quarters, samples
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.planner.perform import Workshop
 from edgewright.toolchain.planner.values import CandidatePlan, Plan, Step
 
-IMAGES, _ = samples(40)
+IMAGES = Samples({"image": samples(40)[0]})
 FUSE = Step("fuse", {"level": "portable"}, "because")
 CHANNEL = Step("quantize", {"granularity": "channel", "bits": "7"}, "because")
 

@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.sim.models import model, quarters, samples
 
 from edgewright.core.errors import QuantizeError, UsageError
+from edgewright.toolchain.ir.codes import by_block, by_channel
 from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.ir.store import files_of
 from edgewright.toolchain.techniques import load_technique
 from edgewright.toolchain.techniques.weights import narrow, packed
-from edgewright.toolchain.techniques.weights.codes import by_block, by_channel
 
 IMAGES, _ = samples(100)
 WEIGHTS = hnp.arrays(

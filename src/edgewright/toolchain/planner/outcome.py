@@ -39,8 +39,7 @@ def summary(candidate: CandidateReport) -> dict[str, Any]:
         "file_bytes": candidate.file_bytes,
         "p50_us": p50.value if p50 else None,
         "p99_us": p99.value if p99 else None,
-        "lost": candidate.overall.lost,
-        "gained": candidate.overall.gained,
+        "loss": round(candidate.overall.loss().estimate, 6),
         "reason": candidate.reason,
     }
 

@@ -6,15 +6,12 @@ from the cache: it is named by all that decides its bytes.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from edgewright.core import digest, durable
 from edgewright.core.errors import ModelError, QuantizeError
 from edgewright.runtime.engines import Engine
 from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.measure import accuracy, parity
 from edgewright.toolchain.planner.cache import StepCache
 from edgewright.toolchain.planner.values import CandidatePlan, DoneStep, Plan, Step
@@ -66,7 +63,7 @@ class Workshop:
 
     plan: Plan
     source: Graph
-    samples: npt.NDArray[Any]
+    samples: Samples
     folder: Path
     cache: StepCache | None = None
     made: list[Made] = field(default_factory=list)
@@ -156,13 +153,11 @@ class Workshop:
 
     def _samples_digest(self) -> str:
         if not self._given:
-            held = self.samples
-            what = f"{held.dtype} {held.shape} {digest.of_bytes(held.tobytes())}"
-            self._given = digest.of_bytes(what.encode())
+            self._given = self.samples.digest
         return self._given
 
 
-def check_float(one: Made, engine: Engine, source: Path, samples: npt.NDArray[Any]) -> None:
+def check_float(one: Made, engine: Engine, source: Path, samples: Samples) -> None:
     """Compare a candidate that should answer exactly like the source with it.
 
     Args:
@@ -180,11 +175,3 @@ def check_float(one: Made, engine: Engine, source: Path, samples: npt.NDArray[An
     expected = accuracy.answers(engine, source, some)
     answered = accuracy.answers(engine, one.model, some)
     parity.check_parity(expected, answered, one.plan.name)
-
-
-def right(
-    answers: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Return for each sample whether the largest answer is that of its class."""
-    found: npt.NDArray[np.bool_] = answers.argmax(axis=1) == labels
-    return found

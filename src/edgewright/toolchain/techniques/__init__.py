@@ -5,19 +5,19 @@ imports a technique: the table is data the planner, the help and the docs read.
 Each may be used alone::
 
     graph = load(Path("model.onnx"))
-    applied = load_technique("quantize").apply(graph, {"granularity": "channel"}, images)
+    samples = Samples({"pixels": images})
+    applied = load_technique("quantize").apply(graph, {"granularity": "channel"}, samples)
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Protocol, cast
-
-import numpy.typing as npt
+from typing import Protocol, cast
 
 from edgewright.core import records
 from edgewright.core.errors import UsageError
 from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.samples import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,20 @@ class Technique(Protocol):
         self,
         graph: Graph,
         settings: Mapping[str, str],
-        samples: npt.NDArray[Any] | None = None,
+        samples: Samples | None = None,
     ) -> Applied:
         """Return the graph after this technique; ``graph`` itself is left as it is.
 
         Args:
             graph: What to change.
             settings: A value for each name in ``TechniqueInfo.settings``; what is left
-                out has the first value listed there.
-            samples: Inputs to calibrate on, first dimension the sample; only read where
+                out has the first value listed there. Those in ``TechniqueInfo.free``
+                may be left out too.
+            samples: Inputs to calibrate on; only read where
                 ``TechniqueInfo.calibrates`` is true.
 
         Raises:
-            UsageError: A setting that does not exist.
+            UsageError: A setting, or a node it names, that does not exist.
             ModelError: The graph cannot be changed this way.
             DataError: ``samples`` are needed and missing.
         """
@@ -72,6 +73,8 @@ class TechniqueInfo:
         settings: Every setting with its values, the default first.
         moves: How far answers of the conformance suite's network may move, as a share
             of the largest, with whatever settings.
+        free: Settings whose values cannot be listed, each with what it is; empty by
+            default.
     """
 
     name: str
@@ -80,7 +83,13 @@ class TechniqueInfo:
     exact: bool
     settings: Mapping[str, tuple[str, ...]]
     moves: float = 1e-4
+    free: Mapping[str, str] = field(default_factory=dict)
 
+
+_NODES = {
+    "skip": "nodes that are left as they are, by name, with commas between",
+    "only": "the only nodes that are changed, by name, with commas between",
+}
 
 TECHNIQUES = {
     info.name: info
@@ -93,6 +102,24 @@ TECHNIQUES = {
             settings={"level": ("portable", "none")},
         ),
         TechniqueInfo(
+            "equalise",
+            "Make the channels of neighbouring layers equally large, so that they round well.",
+            calibrates=False,
+            exact=True,
+            settings={"depthwise": ("scale", "leave")},
+            free=_NODES,
+        ),
+        TechniqueInfo(
+            "smooth",
+            "Move what is large in an activation into weights, so that both round well.",
+            calibrates=True,
+            exact=True,
+            settings={
+                "strength": ("auto", "0.5", "0.8"),
+                "insert": ("multiply", "leave"),
+            },
+        ),
+        TechniqueInfo(
             "quantize",
             "Store weights as int8 and compute on 8-bit activations.",
             calibrates=True,
@@ -103,6 +130,20 @@ TECHNIQUES = {
                 "ranges": ("minmax", "percentile", "entropy", "mse"),
             },
             moves=0.05,
+            free=_NODES,
+        ),
+        TechniqueInfo(
+            "dynamic",
+            "Store weights as int8 and quantize activations anew in every run.",
+            calibrates=False,
+            exact=False,
+            settings={
+                "granularity": ("channel", "tensor"),
+                "signs": ("signed", "unsigned"),
+                "convolutions": ("leave", "convert"),
+            },
+            moves=0.05,
+            free=_NODES,
         ),
         TechniqueInfo(
             "weights",
@@ -114,6 +155,7 @@ TECHNIQUES = {
                 "block": ("channel", "32", "64", "128"),
             },
             moves=0.15,
+            free=_NODES,
         ),
     )
 }
@@ -134,15 +176,46 @@ def load_technique(name: str) -> Technique:
 def settle(name: str, settings: Mapping[str, str]) -> dict[str, str]:
     """Return ``settings`` of the technique ``name`` with its defaults filled in.
 
+    A free setting is in the answer only where something was given for it.
+
     Raises:
         UsageError: A setting or a value it does not have.
     """
-    known = TECHNIQUES[name].settings
+    known, free = TECHNIQUES[name].settings, TECHNIQUES[name].free
     for key, value in settings.items():
-        if key not in known:
-            hint = records.nearest(key, list(known))
+        if key not in known and key not in free:
+            hint = records.nearest(key, [*known, *free])
             raise UsageError(f"{name} has no setting {key!r}", hint=hint)
-        if value not in known[key]:
+        if key in known and value not in known[key]:
             hint = records.nearest(value, list(known[key]))
             raise UsageError(f"{name}.{key} cannot be {value!r}", hint=hint)
-    return {key: settings.get(key, values[0]) for key, values in known.items()}
+    settled = {key: settings.get(key, values[0]) for key, values in known.items()}
+    return settled | {key: settings[key] for key in free if settings.get(key)}
+
+
+def skipped(settled: Mapping[str, str], graph: Graph) -> frozenset[str]:
+    """Return the nodes that the settings ``skip`` and ``only`` leave as they are.
+
+    Raises:
+        UsageError: A node that ``graph`` does not have.
+    """
+    skip, only = (
+        frozenset(filter(None, map(str.strip, settled.get(key, "").split(","))))
+        for key in ("skip", "only")
+    )
+    check_nodes(graph, skip | only)
+    if only:
+        skip |= {node.name for node in graph.proto.graph.node} - only
+    return skip
+
+
+def check_nodes(graph: Graph, names: Collection[str]) -> None:
+    """Refuse ``names`` that are no nodes of ``graph``.
+
+    Raises:
+        UsageError: With the nearest name there is.
+    """
+    known = [node.name for node in graph.proto.graph.node]
+    if unknown := sorted(set(names) - set(known)):
+        hint = records.nearest(unknown[0], known)
+        raise UsageError(f"the graph has no node {unknown[0]!r}", hint=hint)

@@ -10,11 +10,9 @@ applies them again when it loads the model.
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
-
-import numpy.typing as npt
 
 from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, settle
 from edgewright.toolchain.techniques.fuse.offline import optimise
 from edgewright.toolchain.techniques.fuse.scalars import fold_scalars
@@ -46,7 +44,7 @@ class _Fuse:
         self,
         graph: Graph,
         settings: Mapping[str, str],
-        samples: npt.NDArray[Any] | None = None,  # noqa: ARG002  needs none
+        samples: Samples | None = None,  # noqa: ARG002  needs none
     ) -> Applied:
         """Return the graph after ``fuse``; level ``none`` returns it as it is."""
         if settle("fuse", settings)["level"] == "none":

@@ -8,7 +8,6 @@ fit the format, stays as it is and is named. Where nothing paid it raises.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,11 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from edgewright.core.errors import QuantizeError
+from edgewright.toolchain.ir.codes import Codes, by_block, by_channel
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.ir.tidy import tidy
-from edgewright.toolchain.techniques import Applied, settle
-from edgewright.toolchain.techniques.weights.codes import Codes, by_block, by_channel
+from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
 
 _BITS = {"int8": 8, "int4": 4}
 # Since this opset Cast knows int4, and this IR version goes with it.
@@ -30,17 +30,26 @@ _LARGEST_HALF = float(np.finfo(np.float16).max)
 _NAMED = 5
 
 
-def narrow(graph: Graph, *, form: str, block: str = "channel") -> Applied:
+def narrow(
+    graph: Graph,
+    *,
+    form: str,
+    block: str = "channel",
+    skip: frozenset[str] = frozenset(),
+) -> Applied:
     """Return ``graph`` with its weights stored as ``form``.
 
     Args:
         graph: Any float graph.
         form: ``int8``, ``int4`` or ``float16``.
         block: What shares a scale: ``channel``, or how many weights in a row.
+        skip: Nodes of ``graph``, by name, whose weights stay as they are.
 
     Raises:
+        UsageError: ``skip`` names a node there is not.
         QuantizeError: No weight pays, or the graph has parts that are not looked into.
     """
+    check_nodes(graph, skip)
     if has_subgraphs(graph.proto):
         raise QuantizeError(
             "the graph holds graphs of its own (If, Loop, Scan)",
@@ -52,7 +61,13 @@ def narrow(graph: Graph, *, form: str, block: str = "channel") -> Applied:
             hint="Give the float model it was made from.",
         )
     proto = _raised(graph.copy()) if form == "int4" else graph.copy()
-    stored = _Store(form, block)
+    asked = {
+        name: node.name
+        for node in graph.proto.graph.node
+        if node.name in skip
+        for name in node.input
+    }
+    stored = _Store(form, block, asked)
     stored.rewrite(proto)
     if not stored.count:
         raise QuantizeError(
@@ -75,9 +90,12 @@ def _is_narrow(proto: ModelProto) -> bool:
 class _Store:
     """Rewrites the weights of a graph and remembers what it did."""
 
-    def __init__(self, form: str, block: str) -> None:
+    def __init__(self, form: str, block: str, asked: Mapping[str, str]) -> None:
+        """Use ``form``; weights in ``asked`` stay, each for the node it names."""
         self._form = form
         self._block = block
+        self._asked = asked
+        self._as_asked: list[str] = []
         self._kept: list[str] = []
         self._before = self._after = 0
         self.seen = self.count = 0
@@ -92,6 +110,10 @@ class _Store:
                 tensors.append(tensor)
                 continue
             self.seen += 1
+            if tensor.name in self._asked:
+                self._as_asked.append(f"{tensor.name!r} of {self._asked[tensor.name]}")
+                tensors.append(tensor)
+                continue
             narrowed = self._narrowed(tensor)
             if narrowed is None:
                 tensors.append(tensor)
@@ -111,13 +133,16 @@ class _Store:
             f"{self.count} of {self.seen} float weights are stored as {self._form}: "
             f"{self._after} bytes instead of {self._before}"
         )
-        return (said, f"left as they are: {self.left()}") if self._kept else (said,)
+        notes = [said]
+        if self._kept:
+            notes.append(f"left as they are: {_listed(self._kept)}")
+        if self._as_asked:
+            notes.append(f"left as they are, as asked: {_listed(self._as_asked)}")
+        return tuple(notes)
 
     def left(self) -> str:
         """Return which weights were left as they are, and why."""
-        more = len(self._kept) - _NAMED
-        shown = "; ".join(self._kept[:_NAMED])
-        return f"{shown} and {more} more" if more > 0 else shown or "there are none"
+        return _listed(self._kept + self._as_asked) or "there are none"
 
     def _narrowed(
         self, tensor: TensorProto
@@ -151,6 +176,12 @@ class _Store:
 
     def _leave(self, tensor: TensorProto, why: str) -> None:
         self._kept.append(f"{tensor.name!r}, {why}")
+
+
+def _listed(which: Sequence[str]) -> str:
+    more = len(which) - _NAMED
+    shown = "; ".join(which[:_NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _half(
@@ -227,11 +258,16 @@ class _Weights:
         self,
         graph: Graph,
         settings: Mapping[str, str],
-        samples: npt.NDArray[Any] | None = None,  # noqa: ARG002  it looks at no samples
+        samples: Samples | None = None,  # noqa: ARG002  it looks at no samples
     ) -> Applied:
         """Return the graph after ``narrow``."""
         settled = settle("weights", settings)
-        return narrow(graph, form=settled["form"], block=settled["block"])
+        return narrow(
+            graph,
+            form=settled["form"],
+            block=settled["block"],
+            skip=skipped(settled, graph),
+        )
 
 
 TECHNIQUE = _Weights()

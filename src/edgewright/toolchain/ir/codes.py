@@ -53,7 +53,7 @@ def by_channel(weight: npt.NDArray[np.float32], bits: int) -> Codes:
         bits: 2 to 8.
     """
     axes = [a for a, size in enumerate(weight.shape) if weight.size >= _LEAST_SHARED * size]
-    tried = [_coded(weight, axis, bits) for axis in axes] or [_coded(weight, None, bits)]
+    tried = [along(weight, axis, bits) for axis in axes] or [along(weight, None, bits)]
     return min(tried, key=_coarseness)
 
 
@@ -70,17 +70,18 @@ def by_block(weight: npt.NDArray[np.float32], bits: int, size: int) -> Codes:
     """
     if weight.size % size:
         raise ValueError(f"{weight.size} weights do not fill blocks of {size}")
-    codes = _coded(weight.reshape(-1, size), 0, bits)
+    codes = along(weight.reshape(-1, size), 0, bits)
     return Codes(codes.values, codes.scale, weight.shape)
 
 
-def _coarseness(codes: Codes) -> float:
-    """Return the mean logarithm of the steps; a slice of zeros counts as the widest."""
-    used = np.where(codes.scale == 1, codes.scale.max(), codes.scale)
-    return float(np.log2(used.astype(np.float64)).mean())
+def along(weight: npt.NDArray[np.float32], axis: int | None, bits: int) -> Codes:
+    """Return ``weight`` with one scale per slice along ``axis``, or one for all.
 
-
-def _coded(weight: npt.NDArray[np.float32], axis: int | None, bits: int) -> Codes:
+    Args:
+        weight: float32, finite, any rank.
+        axis: 0 or above, None for one scale.
+        bits: 2 to 8.
+    """
     if not 2 <= bits <= 8:
         raise ValueError(f"bits must be 2 to 8, got {bits}")
     qmax = 2 ** (bits - 1) - 1
@@ -91,3 +92,9 @@ def _coded(weight: npt.NDArray[np.float32], axis: int | None, bits: int) -> Code
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
     steps = np.clip(np.rint(weight / scale), -qmax, qmax)
     return Codes(steps.astype(np.int8), scale, weight.shape)
+
+
+def _coarseness(codes: Codes) -> float:
+    """Return the mean logarithm of the steps; a slice of zeros counts as the widest."""
+    used = np.where(codes.scale == 1, codes.scale.max(), codes.scale)
+    return float(np.log2(used.astype(np.float64)).mean())
