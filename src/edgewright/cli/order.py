@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgewright.core.errors import UsageError
 from edgewright.core.units import parse_bytes, parse_duration_us
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         help="int8, int4, fp16: that or an error; auto: all of them and floats",
     )
     group.add_argument(
+        "--precision",
+        action="append",
+        default=[],
+        metavar="LAYER=FORM",
+        help="pin a layer, by its node's name or a pattern, to float, fp16, int8-weights, "
+        "int4-weights or int8",
+    )
+    group.add_argument(
         "--goal",
         choices=("auto", "balanced", "size", "speed"),
         help="what is best among all that hold the contract; auto: the first that holds "
@@ -125,6 +134,7 @@ def read_order(args: argparse.Namespace) -> "Order":
         contract=from_table({**project.contract, **_asked(args)}),
         out=args.out,
         quantization=args.quantization or project.recipe.quantization,
+        precision={**project.recipe.precision, **_pins(args.precision)},
         goal=args.goal or project.recipe.goal,
         budget_s=_seconds(args.budget or project.recipe.budget),
         policy=project.policy,
@@ -137,6 +147,16 @@ def read_order(args: argparse.Namespace) -> "Order":
         allow_slower=args.allow_slower or project.recipe.allow_slower,
         accept_estimates=args.accept_estimates or project.recipe.accept_estimates,
     )
+
+
+def _pins(given: list[str]) -> dict[str, str]:
+    pins = dict(one.rpartition("=")[::2] for one in given)
+    if "" in pins:
+        raise UsageError(
+            f"--precision {given[list(pins).index('')]} names no layer",
+            hint="Write LAYER=FORM, like --precision head*=float.",
+        )
+    return pins
 
 
 def _seconds(budget: str) -> int:

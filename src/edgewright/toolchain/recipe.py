@@ -99,6 +99,7 @@ class RecipeTable:
         quantization: ``auto``, ``none``, or ``int8``, ``int4``, ``fp16`` or an error.
         goal: ``size``, ``speed``, ``balanced`` or ``auto``.
         budget: How long to search, like ``"10m"``; no end when empty.
+        precision: What layers are pinned to, by a node's name or a pattern.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -106,6 +107,7 @@ class RecipeTable:
     quantization: str = "auto"
     goal: str = inputs.AUTO
     budget: str = ""
+    precision: dict[str, str] = field(default_factory=dict)
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -151,6 +153,7 @@ class Wishes(TypedDict, total=False):
     metric: str
     trust: tuple[str, ...]
     allow_synthetic: bool
+    precision: Mapping[str, str]
     allow_slower: bool
     accept_estimates: bool
     policy: Policy
@@ -224,11 +227,11 @@ def carry_out(
     with workspace.workspace(order.folder) as work:
         before = order.folder / workspace.EVIDENCE
         ledger = Ledger(before, folder=work / workspace.EVIDENCE, again=measure_again)
-        report = run.perform(given, work, ledger, keep=finished)
+        plan, report = run.perform(given, work, ledger, keep=finished)
         if report.stopped == INTERRUPTED and finished:
             raise KeyboardInterrupt
         run.stage("write", "the report")
-        _write(work, order.folder, given, report)
+        _write(work, order.folder, given, plan, report)
     run.say("done", outcome=report.outcome, chosen=report.chosen, folder=str(order.folder))
     if report.stopped == INTERRUPTED:
         raise KeyboardInterrupt
@@ -236,11 +239,11 @@ def carry_out(
     return report
 
 
-def _write(work: Path, folder: Path, given: Inputs, report: Report) -> None:
+def _write(work: Path, folder: Path, given: Inputs, plan: Plan, report: Report) -> None:
     """Bring ``folder`` to what ``report`` says."""
     documents = {
         workspace.RECIPE: to_bytes(given.recipe),
-        workspace.PLAN: to_bytes(given.plan),
+        workspace.PLAN: to_bytes(plan),
         workspace.PAGE: page(report).encode(),
         workspace.REPORT: to_bytes(report),
     }
@@ -266,8 +269,10 @@ class _Run:
         """Tell the watcher that a stage begins."""
         self.say("stage", stage=name, what=what)
 
-    def perform(self, given: Inputs, work: Path, ledger: Ledger, *, keep: bool) -> Report:
-        """Make, measure and judge candidates; return what came of it.
+    def perform(
+        self, given: Inputs, work: Path, ledger: Ledger, *, keep: bool
+    ) -> tuple[Plan, Report]:
+        """Make, measure and judge candidates; return what was tried and what came of it.
 
         Args:
             given: What to work with.
@@ -299,17 +304,20 @@ class _Run:
             source=self.order.model,
             budget_s=given.recipe.budget_s,
             say=self.stage,
+            folder=work / "probe",
+            pinned=frozenset(given.recipe.precision),
         )  # fmt: skip
 
         def better() -> None:
             if not keep:
-                _write(work, self.order.folder, given, _report(given, search, ground))
+                report = _report(given, search, ground)
+                _write(work, self.order.folder, given, search.plan, report)
 
         search.run(better)
         report = _report(given, search, ground)
         for candidate in report.candidates:
             self.say("candidate", **outcome.summary(candidate))
-        return report
+        return search.plan, report
 
 
 def _rules(given: Inputs) -> Rules:
@@ -330,14 +338,14 @@ def _report(given: Inputs, search: Search, ground: Ground) -> Report:
         format=FORMAT,
         recipe=given.recipe,
         recipe_sha256=sha256(given.recipe),
-        plan_sha256=sha256(given.plan),
+        plan_sha256=sha256(search.plan),
         device=given.device,
         host=given.host,
         outcome=decision.outcome.value,
         chosen=decision.chosen,
         missed=outcome.missed(decision),
-        candidates=outcome.candidate_reports(search.made, search.now, decision),
-        left_out={**given.plan.left_out, **search.workshop.left_out},
+        candidates=outcome.candidate_reports(search.made, search.now, decision, search.layers),
+        left_out={**search.plan.left_out, **search.workshop.left_out},
         evidence_files=dict(search.ledger.used),
         golden=ground.golden,
         inputs=given.graph.inputs,

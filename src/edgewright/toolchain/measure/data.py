@@ -214,10 +214,8 @@ def _check_disjoint(calibrate: Samples, evaluate: Samples) -> None:
     one, other = _marks(calibrate), _marks(evaluate)
     order = np.argsort(one[:, 0], kind="stable")
     one = one[order]
-    low, high = (
-        np.searchsorted(one[:, 0], other[:, 0] + way * _COPY, side=side)
-        for way, side in ((-1, "left"), (1, "right"))
-    )
+    low = np.searchsorted(one[:, 0], other[:, 0] - _COPY, side="left")
+    high = np.searchsorted(one[:, 0], other[:, 0] + _COPY, side="right")
     twice = sum(
         bool((np.abs(one[first:last] - mark) <= _COPY).all(axis=1).any())
         for mark, first, last in zip(other, low, high, strict=True)

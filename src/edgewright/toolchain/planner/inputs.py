@@ -1,6 +1,6 @@
 """Read and check what a run is given, and write down what was asked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from edgewright.toolchain.ir.load import source_digest
 from edgewright.toolchain.measure import doubts, forms, metrics
 from edgewright.toolchain.measure.data import DataKeys, Dataset, Given, assemble
 from edgewright.toolchain.measure.forms import Form, Pictures
-from edgewright.toolchain.planner.plan import make_plan
+from edgewright.toolchain.planner.plan import PRECISIONS, make_plan
 from edgewright.toolchain.planner.values import (
     FORMAT,
     GOALS,
@@ -60,6 +60,8 @@ class Order:
             ``module:callable``; ``auto`` takes what the data call for.
         trust: Doubts about the data that are accepted, by name.
         allow_synthetic: Make inputs up where there are none; stays on the record.
+        precision: What layers are pinned to, by a node's name or a pattern like ``head*``:
+            one of ``plan.PRECISIONS``.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -80,6 +82,7 @@ class Order:
     metric: str = AUTO
     trust: tuple[str, ...] = ()
     allow_synthetic: bool = False
+    precision: Mapping[str, str] = field(default_factory=dict)
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -102,6 +105,12 @@ class Order:
             if name not in doubts.KINDS:
                 raise UsageError(
                     f"there is no doubt {name!r}", hint=nearest(name, list(doubts.KINDS))
+                )
+        for layer, form in self.precision.items():
+            if form not in PRECISIONS or not layer or "," in layer:
+                raise UsageError(
+                    f"a layer cannot be pinned by {layer}={form}",
+                    hint=nearest(form, list(PRECISIONS)),
                 )
         if self.data is None and not self.allow_synthetic:
             raise UsageError(
@@ -172,6 +181,7 @@ def read(order: Order) -> Inputs:
         metric=_metric(order, data, graph),
         trusted=tuple(sorted(order.trust)),
         synthetic=data.synthetic,
+        precision=dict(order.precision),
         allow_slower=order.allow_slower,
         accept_estimates=order.accept_estimates,
     )
@@ -182,7 +192,7 @@ def read(order: Order) -> Inputs:
             "--quantization none.",
         )
     machines = _machine(order.device, device), _machine(HOST, host)
-    return Inputs(graph, reference, data, *machines, recipe, make_plan(recipe, device))
+    return Inputs(graph, reference, data, *machines, recipe, make_plan(recipe, device, graph))
 
 
 def _goal(order: Order) -> str:

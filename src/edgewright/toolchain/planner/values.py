@@ -46,6 +46,7 @@ class Recipe:
         metric: What answers are judged by, as ``measure.metrics`` names it.
         trusted: Doubts about the data that were accepted, by name.
         synthetic: Whether inputs were made up; then nothing is known of accuracy.
+        precision: What layers are pinned to, by name or pattern.
     """
 
     format: int
@@ -66,6 +67,7 @@ class Recipe:
     metric: str = ACCURACY
     trusted: tuple[str, ...] = ()
     synthetic: bool = False
+    precision: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a wish we have no word for."""
