@@ -8,7 +8,7 @@ from collections import OrderedDict
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewright.core.errors import ModelError
@@ -59,6 +59,7 @@ def test_machine_code_in_an_archive_is_named(tmp_path):
     assert archives.imports(tmp_path / "m.pt2") == ("m/data/aotinductor/model/x.so",)
 
 
+@settings(max_examples=30)
 @given(
     st.recursive(
         st.integers() | st.text() | st.floats(),
