@@ -40,19 +40,24 @@ class Codes:
         return wide.reshape(self.shape)
 
 
-def by_channel(weight: npt.NDArray[np.float32], bits: int) -> Codes:
-    """Return ``weight`` with one scale per slice along the axis that has the finest steps.
+def by_channel(
+    weight: npt.NDArray[np.float32], bits: int, channel: int | None = None
+) -> Codes:
+    """Return ``weight`` with one scale per slice along the axis of its channels.
 
-    Which axis is the channel depends on the operator; the smallest geometric mean of the
-    steps finds it without asking, also where several operators read one weight, and a
-    channel counts the same whether its weights are large or small. Without an axis that
-    has enough weights a slice, one scale serves all.
+    Where that is not known, or a slice would have too few weights, it is the axis with
+    the finest steps. The smallest geometric mean finds it, also where several operators
+    read one weight, and a channel counts the same whether its weights are large or small.
+    Without an axis that has enough weights a slice, one scale serves all.
 
     Args:
         weight: float32, finite, any rank.
         bits: 2 to 8.
+        channel: The axis of what a layer puts out.
     """
     axes = [a for a, size in enumerate(weight.shape) if weight.size >= _LEAST_SHARED * size]
+    if channel in axes:
+        return along(weight, channel, bits)
     tried = [along(weight, axis, bits) for axis in axes] or [along(weight, None, bits)]
     return min(tried, key=_coarseness)
 

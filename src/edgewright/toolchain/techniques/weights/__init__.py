@@ -17,6 +17,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.codes import Codes, by_block, by_channel
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.learn import Learned, Wanted, learn, said
+from edgewright.toolchain.ir.linear import layers_of
+from edgewright.toolchain.ir.observe import batches, check_samples
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.ir.tidy import tidy
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
@@ -35,6 +38,7 @@ def narrow(
     *,
     form: str,
     block: str = "channel",
+    samples: Samples | None = None,
     skip: frozenset[str] = frozenset(),
 ) -> Applied:
     """Return ``graph`` with its weights stored as ``form``.
@@ -43,6 +47,8 @@ def narrow(
         graph: Any float graph.
         form: ``int8``, ``int4`` or ``float16``.
         block: What shares a scale: ``channel``, or how many weights in a row.
+        samples: Real inputs, to round by what answers lose; None to round to the nearest,
+            as ``float16`` and what is no layer's own weight are in any case.
         skip: Nodes of ``graph``, by name, whose weights stay as they are.
 
     Raises:
@@ -67,7 +73,9 @@ def narrow(
         if node.name in skip
         for name in node.input
     }
-    stored = _Store(form, block, asked)
+    stored = _Store(graph, form, block, asked)
+    if samples is not None and form in _BITS:
+        stored.learn(samples)
     stored.rewrite(proto)
     if not stored.count:
         raise QuantizeError(
@@ -90,15 +98,35 @@ def _is_narrow(proto: ModelProto) -> bool:
 class _Store:
     """Rewrites the weights of a graph and remembers what it did."""
 
-    def __init__(self, form: str, block: str, asked: Mapping[str, str]) -> None:
+    def __init__(self, graph: Graph, form: str, block: str, asked: Mapping[str, str]) -> None:
         """Use ``form``; weights in ``asked`` stay, each for the node it names."""
+        self._graph = graph
         self._form = form
         self._block = block
         self._asked = asked
         self._as_asked: list[str] = []
+        self._layers = layers_of(graph)
+        self._learned: dict[str, Learned] = {}
         self._kept: list[str] = []
         self._before = self._after = 0
         self.seen = self.count = 0
+
+    def learn(self, samples: Samples) -> None:
+        """Round the weights of layers by what their answers lose on ``samples``."""
+        qmax = 2 ** (_BITS[self._form] - 1) - 1
+        wanted = []
+        for tensor in self._graph.proto.graph.initializer:
+            layer = self._layers.get(tensor.name)
+            if layer is None or tensor.name in self._asked:
+                continue
+            weight = np.asarray(array_of(tensor), np.float32)
+            codes = self._codes(tensor.name, weight)
+            scale = np.broadcast_to(codes.scale, codes.values.shape).reshape(weight.shape)
+            values = codes.values.reshape(weight.shape)
+            wanted.append(Wanted(layer, weight, scale, values, qmax))
+        feeds = batches(self._graph, samples, [one.layer.node.input[0] for one in wanted])
+        for one in learn(self._graph, feeds, wanted):
+            self._learned[one.wanted.layer.node.input[1]] = one
 
     def rewrite(self, proto: ModelProto) -> None:
         """Replace every weight of ``proto`` that pays."""
@@ -129,11 +157,13 @@ class _Store:
 
     def notes(self) -> tuple[str, ...]:
         """Return what was done, with the numbers."""
-        said = (
+        stored = (
             f"{self.count} of {self.seen} float weights are stored as {self._form}: "
             f"{self._after} bytes instead of {self._before}"
         )
-        notes = [said]
+        notes = [stored]
+        if self._learned:
+            notes.append(said(list(self._learned.values())))
         if self._kept:
             notes.append(f"left as they are: {_listed(self._kept)}")
         if self._as_asked:
@@ -158,7 +188,7 @@ class _Store:
         if self._form == "float16":
             held, chain = _half(tensor.name, weight)
         else:
-            held, chain = _coded(tensor.name, self._codes(weight), self._form)
+            held, chain = _coded(tensor.name, self._codes(tensor.name, weight), self._form)
         after = sum(len(t.raw_data) for t in held)
         if after + _OVERHEAD_BYTES >= weight.nbytes:
             self._leave(tensor, f"{weight.nbytes} bytes are too few to pay")
@@ -168,11 +198,16 @@ class _Store:
         self._after += after
         return held, chain
 
-    def _codes(self, weight: npt.NDArray[np.float32]) -> Codes:
-        bits = _BITS[self._form]
-        if self._block == "channel" or weight.size % int(self._block):
-            return by_channel(weight, bits)
-        return by_block(weight, bits, int(self._block))
+    def _codes(self, name: str, weight: npt.NDArray[np.float32]) -> Codes:
+        bits, layer = _BITS[self._form], self._layers.get(name)
+        if self._block != "channel" and weight.size % int(self._block) == 0:
+            codes = by_block(weight, bits, int(self._block))
+        else:
+            codes = by_channel(weight, bits, None if layer is None else layer.channel)
+        if name not in self._learned:
+            return codes
+        values = self._learned[name].codes.reshape(codes.values.shape)
+        return Codes(values, codes.scale, codes.shape)
 
     def _leave(self, tensor: TensorProto, why: str) -> None:
         self._kept.append(f"{tensor.name!r}, {why}")
@@ -258,14 +293,16 @@ class _Weights:
         self,
         graph: Graph,
         settings: Mapping[str, str],
-        samples: Samples | None = None,  # noqa: ARG002  it looks at no samples
+        samples: Samples | None = None,
     ) -> Applied:
         """Return the graph after ``narrow``."""
         settled = settle("weights", settings)
+        learns = settled["rounding"] == "learned"
         return narrow(
             graph,
             form=settled["form"],
             block=settled["block"],
+            samples=check_samples(graph, samples, "weights") if learns else None,
             skip=skipped(settled, graph),
         )
 
