@@ -22,7 +22,8 @@ class Wanted:
         weight: As stored.
         scale: Broadcasts over it.
         codes: int8, its shape: rounded to the nearest.
-        qmax: The largest code, which its counterpart below zero mirrors.
+        qmax: The largest code, which its counterpart below zero mirrors; 0 where there
+            are two codes, -1 and 1.
     """
 
     layer: Linear

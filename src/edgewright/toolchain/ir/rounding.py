@@ -26,7 +26,12 @@ _BLOCK = 64
 
 
 def nearest(weight: Doubles, scale: Doubles, qmax: int) -> Doubles:
-    """Return codes within [-qmax, qmax], each the nearest to its weight."""
+    """Return codes within [-qmax, qmax], each the nearest to its weight.
+
+    With a ``qmax`` of 0 there are two codes, -1 and 1.
+    """
+    if not qmax:
+        return np.where(weight < 0, -1.0, 1.0)
     return np.clip(np.rint(weight / scale), -qmax, qmax)
 
 

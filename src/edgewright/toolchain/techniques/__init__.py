@@ -76,6 +76,7 @@ class TechniqueInfo:
         free: Settings whose values cannot be listed, each with what it is; empty by
             default.
         calibrates_with: Settings, each with the value at which it needs samples too.
+        moves_with: Values of settings at which answers may move further than ``moves``.
     """
 
     name: str
@@ -86,6 +87,7 @@ class TechniqueInfo:
     moves: float = 1e-4
     free: Mapping[str, str] = field(default_factory=dict)
     calibrates_with: Mapping[str, str] = field(default_factory=dict)
+    moves_with: Mapping[str, float] = field(default_factory=dict)
 
     def needs_samples(self, settings: Mapping[str, str]) -> bool:
         """Return whether it has to be given samples for ``settings``."""
@@ -162,13 +164,15 @@ TECHNIQUES = {
             calibrates=False,
             exact=False,
             settings={
-                "form": ("float16", "int8", "int4"),
+                "form": ("float16", "int8", "int4", "ternary", "binary"),
                 "block": ("channel", "32", "64", "128"),
                 "rounding": ("nearest", "learned"),
             },
             moves=0.15,
             free=_NODES,
             calibrates_with={"rounding": "learned"},
+            # Signs alone, of weights that were not trained to be signs, answer little.
+            moves_with={"binary": 1.0},
         ),
     )
 }
