@@ -13,10 +13,11 @@ from edgewright.core.units import show_bytes, show_us
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
+    import numpy as np
 
     from edgewright.core.evidence import Evidence
     from edgewright.core.tensors import TensorSpec
+    from edgewright.toolchain.ir.samples import Samples
 
 NAME = "bench"
 HELP = "measure latency, memory and first answer here, against another model if given"
@@ -205,21 +206,31 @@ def _file_bytes(subject: _Subject) -> int:
     return sum(path.stat().st_size for path in subject.folder.iterdir())
 
 
-def _samples(specs: "dict[str, tuple[TensorSpec, ...]]") -> "npt.NDArray[Any]":
+def _samples(specs: "dict[str, tuple[TensorSpec, ...]]") -> "Samples":
     """Return random inputs that fit all models, the same every time."""
     import numpy as np
 
-    inputs = list(specs.values())
-    shapes = {(one[0].dtype, one[0].shape[1:]) for one in inputs if len(one) == 1}
-    if len(shapes) != 1 or any(len(one) != 1 for one in inputs):
+    from edgewright.toolchain.ir.samples import Samples
+
+    shapes = {
+        tuple((spec.name, spec.dtype, spec.shape[1:]) for spec in one)
+        for one in specs.values()
+    }
+    if len(shapes) != 1:
         listed = "; ".join(
-            f"{name}: {', '.join(f'{s.dtype} {list(s.shape)}' for s in one)}"
+            f"{name}: {', '.join(f'{s.name} {s.dtype} {list(s.shape)}' for s in one)}"
             for name, one in specs.items()
         )
-        raise UsageError(f"models with one and the same input can be compared, got {listed}")
-    dtype, rest = shapes.pop()
-    shape = (_SAMPLES, *(1 if size == -1 else size for size in rest))
+        raise UsageError(f"models with the same inputs can be compared, got {listed}")
     draw = np.random.default_rng(_SEED)
+    return Samples({name: _random(dtype, rest, draw) for name, dtype, rest in shapes.pop()})
+
+
+def _random(dtype: str, rest: tuple[int, ...], draw: "np.random.Generator") -> Any:
+    shape = (_SAMPLES, *(1 if size == -1 else size for size in rest))
     if dtype.startswith("float"):
         return draw.normal(size=shape).astype(dtype)
+    if dtype.startswith("int"):
+        # Numbers of words or marks of a mask: what every such input takes.
+        return draw.integers(0, 2, size=shape).astype(dtype)
     return draw.integers(0, 17, size=shape).astype(dtype)

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewright.cli import optimize, remote, rollout
+from edgewright.cli import remote, rollout
+from edgewright.cli.order import add_order, read_order
 from edgewright.cli.output import emit, status
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _EXIT = {"done": 0}
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
     """Add the arguments: those of the four steps."""
-    optimize.add_order(parser)
+    add_order(parser)
     parser.add_argument("--force", action="store_true", help="overwrite other inputs' results")
     parser.add_argument("--name", required=True, help="of the release, like digits")
     parser.add_argument("--label", default="", help="free text for people")
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     names.check_name(args.name, "release")
     rollout.plan(args, f"{args.name}@1")  # a bad wave is refused before the long work
-    order = optimize.read_order(args)
+    order = read_order(args)
     with remote.connected(args) as client:
         with status(args, f"optimizing {args.model.name}"):
             report = carry_out(order, force=args.force)

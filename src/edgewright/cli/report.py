@@ -33,11 +33,11 @@ def run(args: argparse.Namespace) -> int:
 
 def text(report: "Report", folder: Path) -> str:
     """Return the summary for a terminal."""
-    from edgewright.toolchain.report import headline
+    from edgewright.toolchain.report import headline, metric_title
 
     baseline = report.candidate(report.baseline).file_bytes
     rows = [_row(one, baseline) for one in report.candidates]
-    judged = "right" if report.recipe.metric == "accuracy" else "alike"
+    judged = metric_title(report)
     head = ("", "candidate", "size", "smaller", "p50", "p99", "memory", judged, "verdict")
     findings = [
         f"  {f.outcome:12} {f.limit}: {f.reason}" + (f". {f.remedy}" if f.remedy else "")
@@ -52,6 +52,7 @@ def text(report: "Report", folder: Path) -> str:
         output.table(head, rows),
         *_belongs(report),
         *_fidelity(report),
+        *_doubts(report),
         "",
         f"the contract, and {report.shipped.name}:",
         *findings,
@@ -73,10 +74,20 @@ def _belongs(report: "Report") -> list[str]:
 
 def _fidelity(report: "Report") -> list[str]:
     """Say what a loss means where there are no labels."""
-    if report.recipe.metric == "accuracy":
+    if report.recipe.synthetic:
+        return ["inputs were made up: nothing is known of accuracy on real ones"]
+    if report.recipe.metric not in {"fidelity", "cosine"}:
         return []
     said = "there are no labels: a loss is an answer unlike the reference's (fidelity)"
     return [f"{said}, and nothing is known of how many are right"]
+
+
+def _doubts(report: "Report") -> list[str]:
+    """Say what is doubtful about the data."""
+    return [
+        f"{'accepted' if doubt.accepted else 'note'}: {doubt.name}: {doubt.detail}"
+        for doubt in report.doubts
+    ]
 
 
 def _row(one: "CandidateReport", baseline: int) -> tuple[str, ...]:
@@ -89,7 +100,7 @@ def _row(one: "CandidateReport", baseline: int) -> tuple[str, ...]:
         _us(one, "p50_us"),
         _us(one, "p99_us"),
         show_bytes(memory.value) if memory else "",
-        f"{one.overall.candidate_right / one.overall.n:.2%}",
+        f"{one.overall.candidate:.2%}",
         one.outcome,
     )
 

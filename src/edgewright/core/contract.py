@@ -17,7 +17,7 @@ from typing import Any
 
 from edgewright.core import stats
 from edgewright.core.errors import ConfigError
-from edgewright.core.evidence import Evidence, PairedCounts
+from edgewright.core.evidence import Evidence, Paired
 from edgewright.core.records import nearest
 from edgewright.core.units import show_bytes, show_us
 
@@ -163,7 +163,7 @@ def from_table(table: Mapping[str, Any]) -> Contract:
 def judge(
     contract: Contract,
     evidence: Iterable[Evidence],
-    counts: Iterable[PairedCounts],
+    counts: Iterable[Paired],
     *,
     accept_estimates: bool = False,
 ) -> Verdict:
@@ -216,9 +216,9 @@ def _quantity(
     return Finding(name, Outcome.INCONCLUSIVE, reason, "Measure again with more samples.")
 
 
-def _overall(contract: Contract, counts: PairedCounts) -> Finding:
+def _overall(contract: Contract, counts: Paired) -> Finding:
     limit = contract.accuracy_drop_bp / _BP
-    loss = stats.paired_loss(counts.lost, counts.gained, counts.n)
+    loss = counts.loss()
     reason = (
         f"{_points(loss.estimate)} points lost on {counts.n} samples, "
         f"at most {_points(loss.high)} (95 %), {_points(limit)} allowed"
@@ -227,20 +227,19 @@ def _overall(contract: Contract, counts: PairedCounts) -> Finding:
         return Finding("accuracy_drop", Outcome.PASS, reason)
     if loss.low > limit:
         return Finding("accuracy_drop", Outcome.FAIL, reason, "Use a gentler technique.")
-    needed = stats.samples_needed(counts.lost, counts.gained, counts.n, limit)
+    needed = counts.loss_needs(limit)
     return Finding("accuracy_drop", Outcome.INCONCLUSIVE, reason, _more(counts, needed))
 
 
-def _retention(contract: Contract, counts: PairedCounts) -> Finding:
+def _retention(contract: Contract, counts: Paired) -> Finding:
     if contract.min_retention_bp == 0:
         return Finding("retention", Outcome.PASS, "nothing has to be retained")
-    if counts.reference_right == 0:
+    kept = counts.kept()
+    if kept is None:
         reason = "the reference answers nothing rightly, so nothing can be retained"
         return Finding(
             "retention", Outcome.FAIL, reason, "Check the labels and the reference."
         )
-    right, lost, gained = counts.reference_right, counts.lost, counts.gained
-    kept = stats.retention(right, lost, gained)
     asked = contract.min_retention_bp
     reason = (
         f"{_points(kept.estimate)} % of the reference's accuracy kept on {counts.n} samples, "
@@ -250,14 +249,14 @@ def _retention(contract: Contract, counts: PairedCounts) -> Finding:
         return Finding("retention", Outcome.PASS, reason)
     if kept.high * _BP < asked:
         return Finding("retention", Outcome.FAIL, reason, "Use a gentler technique.")
-    needed = stats.retention_samples_needed(right, lost, gained, counts.n, asked / _BP)
+    needed = counts.kept_needs(asked / _BP)
     return Finding("retention", Outcome.INCONCLUSIVE, reason, _more(counts, needed))
 
 
-def _worst_class(contract: Contract, classes: list[PairedCounts]) -> Finding:
+def _worst_class(contract: Contract, classes: list[Paired]) -> Finding:
     """Every class must pass; a class fails only jointly with the others (Holm)."""
     limit = contract.worst_class_drop_bp / _BP
-    losses = [stats.paired_loss(c.lost, c.gained, c.n) for c in classes]
+    losses = [c.loss() for c in classes]
     worst = max(range(len(classes)), key=lambda i: losses[i].high)
     counts, loss = classes[worst], losses[worst]
     reason = (
@@ -266,16 +265,16 @@ def _worst_class(contract: Contract, classes: list[PairedCounts]) -> Finding:
     )
     if loss.high <= limit:
         return Finding("worst_class_drop", Outcome.PASS, reason)
-    p_values = [stats.paired_p_value(c.lost, c.gained, c.n, limit) for c in classes]
+    p_values = [c.p_value(limit) for c in classes]
     failed = [c.label for c, over in zip(classes, stats.holm(p_values), strict=True) if over]
     if failed:
         reason += f"; surely over it: {', '.join(failed)}"
         return Finding("worst_class_drop", Outcome.FAIL, reason, "Use a gentler technique.")
-    needed = stats.samples_needed(counts.lost, counts.gained, counts.n, limit)
+    needed = counts.loss_needs(limit)
     return Finding("worst_class_drop", Outcome.INCONCLUSIVE, reason, _more(counts, needed))
 
 
-def _more(counts: PairedCounts, needed: int | None) -> str:
+def _more(counts: Paired, needed: int | None) -> str:
     where = "" if counts.label == "overall" else f" of class {counts.label!r}"
     if needed is None:
         return f"More samples{where} at these rates would not bring it within the limit."

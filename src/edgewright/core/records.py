@@ -115,8 +115,8 @@ class _Reader:
         if kind is Any:
             return data
         if origin in {Union, types.UnionType}:
-            inner = next(arg for arg in args if arg is not type(None))
-            return None if data is None else self.value(inner, data, where)
+            inner = [arg for arg in args if arg is not type(None)]
+            return None if data is None else self.value(_meant(inner, data), data, where)
         if origin in {tuple, dict}:
             return self._container(origin, args, data, where)
         if is_dataclass(kind):
@@ -146,13 +146,24 @@ class _Reader:
         return data
 
 
+def _meant(kinds: list[Any], data: Any) -> Any:
+    """Return the one of several dataclasses whose fields ``data`` has; else the first."""
+    if len(kinds) > 1 and isinstance(data, Mapping):
+        keys = set(data)
+        for kind in kinds:
+            if is_dataclass(kind) and keys <= {f.name for f in fields(kind)}:
+                return kind
+    return kinds[0]
+
+
 def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, args = get_origin(kind), get_args(kind)
     if kind is Any:
         return {}
     if origin in {Union, types.UnionType}:
-        (inner,) = (arg for arg in args if arg is not type(None))
-        return _schema_of(inner, definitions)
+        inner = [arg for arg in args if arg is not type(None)]
+        known = [_schema_of(one, definitions) for one in inner]
+        return known[0] if len(known) == 1 else {"anyOf": known}
     if origin is tuple:
         return {"type": "array", "items": _schema_of(args[0], definitions)}
     if origin is dict:

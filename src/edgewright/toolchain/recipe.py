@@ -7,34 +7,31 @@ The folder it leaves holds what was asked (``recipe.json``), what was decided
 golden answers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, TypedDict, Unpack
 
 from edgewright.bundle.manifest import Policy
-from edgewright.core import config, digest, durable
+from edgewright.core import config
 from edgewright.core.contract import Contract, Outcome
 from edgewright.core.errors import ContractError, InconclusiveError
-from edgewright.runtime.engines import Engine, load_engine
-from edgewright.toolchain.ir.samples import Samples
-from edgewright.toolchain.measure import accuracy, golden
+from edgewright.runtime.engines import load_engine
+from edgewright.toolchain.measure import metrics
 from edgewright.toolchain.measure.data import DataKeys
+from edgewright.toolchain.measure.forms import Pictures
 from edgewright.toolchain.measure.latency import Budget
 from edgewright.toolchain.planner import cache, inputs, outcome, workspace
 from edgewright.toolchain.planner.cache import StepCache
 from edgewright.toolchain.planner.decide import Rules, decide
 from edgewright.toolchain.planner.gather import Bench
+from edgewright.toolchain.planner.ground import Ground, lay
 from edgewright.toolchain.planner.inputs import Inputs, Order
 from edgewright.toolchain.planner.ledger import Ledger
 from edgewright.toolchain.planner.perform import Workshop
 from edgewright.toolchain.planner.search import INTERRUPTED, Search
 from edgewright.toolchain.planner.values import (
     FORMAT,
-    GoldenIndex,
     Plan,
     Recipe,
     Report,
@@ -75,14 +72,23 @@ class DataTable:
     """``[data]`` of a project file.
 
     Attributes:
-        path: The npz file with real inputs, relative to the project file.
-        keys: What its arrays are called.
+        path: Real inputs, relative to the project file: an npz file, a folder of pictures
+            by class, a csv, tsv or parquet table; or ``module:callable``.
+        keys: What its arrays and columns are called.
+        pictures: How pictures become numbers.
         classes: Names of the classes; their numbers when empty.
+        metric: What answers are judged by; ``auto`` takes what the data call for.
+        trust: Doubts about the data that are accepted, by name.
+        allow_synthetic: Make inputs up where there are none; stays on the record.
     """
 
     path: str = ""
     keys: DataKeys = field(default_factory=DataKeys)
+    pictures: Pictures = field(default_factory=Pictures)
     classes: tuple[str, ...] = ()
+    metric: str = inputs.AUTO
+    trust: tuple[str, ...] = ()
+    allow_synthetic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class RecipeTable:
         quantization: ``auto``, ``none``, or ``int8``, ``int4``, ``fp16`` or an error.
         goal: ``size``, ``speed``, ``balanced`` or ``auto``.
         budget: How long to search, like ``"10m"``; no end when empty.
+        precision: What layers are pinned to, by a node's name or a pattern.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -100,6 +107,7 @@ class RecipeTable:
     quantization: str = "auto"
     goal: str = inputs.AUTO
     budget: str = ""
+    precision: dict[str, str] = field(default_factory=dict)
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -132,38 +140,49 @@ def load_project(path: Path) -> Project:
     return config.load(Project, path)
 
 
+class Wishes(TypedDict, total=False):
+    """What ``optimize`` may be told besides: the attributes of ``Order``."""
+
+    device: str
+    quantization: str
+    goal: str
+    budget_s: int
+    keys: DataKeys
+    pictures: Pictures
+    classes: tuple[str, ...]
+    metric: str
+    trust: tuple[str, ...]
+    allow_synthetic: bool
+    precision: Mapping[str, str]
+    allow_slower: bool
+    accept_estimates: bool
+    policy: Policy
+
+
 def optimize(
     model: str | Path,
     *,
-    data: str | Path,
-    device: str = inputs.HOST,
+    data: str | Path | None = None,
     reference: str | Path | None = None,
     contract: Contract | None = None,
     out: str | Path | None = None,
-    quantization: str = "auto",
-    goal: str = inputs.AUTO,
-    budget_s: int = 0,
-    classes: Sequence[str] = (),
     force: bool = False,
     measure_again: bool = False,
     observe: Observer | None = None,
+    **wishes: Unpack[Wishes],
 ) -> Report:
     """Return the report on the best candidate that meets ``contract``.
 
     Args:
-        model: An ONNX model from one input to one row of class scores.
-        data: An npz file with the arrays that ``DataKeys`` names.
-        device: ``host`` for this machine, or a name in the catalogue.
+        model: An ONNX model.
+        data: Real inputs, in a form that ``Order`` names.
         reference: The model whose answers count; ``model`` itself when None.
         contract: What must hold; the default limits only the accuracy lost.
         out: The folder to make; ``out/<stem of the model>`` when None.
-        quantization: As ``Order`` says.
-        goal: As ``Order`` says.
-        budget_s: Seconds after which no other candidate is begun; 0 for no end.
-        classes: Names of the classes; their numbers when empty.
         force: Overwrite what was made from other inputs.
         measure_again: Take measurements anew that an earlier run left in ``out``.
         observe: Is told what goes on.
+        wishes: What else ``Order`` says.
 
     Raises:
         ContractError: It is not met, or not decided by evidence; the report is written.
@@ -171,15 +190,11 @@ def optimize(
     """
     order = Order(
         model=Path(model),
-        data=Path(data),
-        device=device,
+        data=data,
         reference=Path(reference) if reference is not None else None,
         contract=contract or Contract(),
         out=Path(out) if out is not None else None,
-        quantization=quantization,
-        goal=goal,
-        budget_s=budget_s,
-        classes=tuple(classes),
+        **wishes,
     )
     return carry_out(order, force=force, measure_again=measure_again, observe=observe)
 
@@ -212,11 +227,11 @@ def carry_out(
     with workspace.workspace(order.folder) as work:
         before = order.folder / workspace.EVIDENCE
         ledger = Ledger(before, folder=work / workspace.EVIDENCE, again=measure_again)
-        report = run.perform(given, work, ledger, keep=finished)
+        plan, report = run.perform(given, work, ledger, keep=finished)
         if report.stopped == INTERRUPTED and finished:
             raise KeyboardInterrupt
         run.stage("write", "the report")
-        _write(work, order.folder, given, report)
+        _write(work, order.folder, given, plan, report)
     run.say("done", outcome=report.outcome, chosen=report.chosen, folder=str(order.folder))
     if report.stopped == INTERRUPTED:
         raise KeyboardInterrupt
@@ -224,11 +239,11 @@ def carry_out(
     return report
 
 
-def _write(work: Path, folder: Path, given: Inputs, report: Report) -> None:
+def _write(work: Path, folder: Path, given: Inputs, plan: Plan, report: Report) -> None:
     """Bring ``folder`` to what ``report`` says."""
     documents = {
         workspace.RECIPE: to_bytes(given.recipe),
-        workspace.PLAN: to_bytes(given.plan),
+        workspace.PLAN: to_bytes(plan),
         workspace.PAGE: page(report).encode(),
         workspace.REPORT: to_bytes(report),
     }
@@ -254,8 +269,10 @@ class _Run:
         """Tell the watcher that a stage begins."""
         self.say("stage", stage=name, what=what)
 
-    def perform(self, given: Inputs, work: Path, ledger: Ledger, *, keep: bool) -> Report:
-        """Make, measure and judge candidates; return what came of it.
+    def perform(
+        self, given: Inputs, work: Path, ledger: Ledger, *, keep: bool
+    ) -> tuple[Plan, Report]:
+        """Make, measure and judge candidates; return what was tried and what came of it.
 
         Args:
             given: What to work with.
@@ -264,17 +281,12 @@ class _Run:
             keep: Leave the folder as it is until the search has stopped.
         """
         engine = load_engine(given.plan.engine)
-        self.stage("answer", "the reference's answers")
-        reference = accuracy.answers(engine, given.reference, given.data.evaluate)
-        if given.data.labels is None:
-            # What the reference answers is right, by definition: fidelity to it.
-            data = replace(given.data, labels=reference.argmax(axis=1).astype(np.int64))
-            given = replace(given, data=data)
-        index = _write_golden(work, engine, given, reference)
+        ground = lay(given, engine, work, self.stage)
         bench = Bench(
             engine=engine,
             data=given.data,
-            reference=reference,
+            metric=ground.metric,
+            metric_name=metrics.identity(given.recipe.metric),
             reference_sha256=given.recipe.reference_sha256,
             machine=given.host.fingerprint,
             tools=given.recipe.tools,
@@ -283,9 +295,7 @@ class _Run:
         search = Search(
             plan=given.plan,
             workshop=Workshop(
-                given.plan, given.graph,
-                Samples({given.graph.inputs[0].name: given.data.calibrate}),
-                work / workspace.CANDIDATES,
+                given.plan, given.graph, given.data.calibrate, work / workspace.CANDIDATES,
                 cache=StepCache(cache.home(), given.recipe.tools),
             ),
             bench=bench,
@@ -294,17 +304,20 @@ class _Run:
             source=self.order.model,
             budget_s=given.recipe.budget_s,
             say=self.stage,
+            folder=work / "probe",
+            pinned=frozenset(given.recipe.precision),
         )  # fmt: skip
 
         def better() -> None:
             if not keep:
-                _write(work, self.order.folder, given, _report(given, search, index))
+                report = _report(given, search, ground)
+                _write(work, self.order.folder, given, search.plan, report)
 
         search.run(better)
-        report = _report(given, search, index)
+        report = _report(given, search, ground)
         for candidate in report.candidates:
             self.say("candidate", **outcome.summary(candidate))
-        return report
+        return search.plan, report
 
 
 def _rules(given: Inputs) -> Rules:
@@ -318,23 +331,23 @@ def _rules(given: Inputs) -> Rules:
     )
 
 
-def _report(given: Inputs, search: Search, golden_index: GoldenIndex) -> Report:
+def _report(given: Inputs, search: Search, ground: Ground) -> Report:
     """Return the report on what a search has found so far."""
     decision = search.decision()
     return Report(
         format=FORMAT,
         recipe=given.recipe,
         recipe_sha256=sha256(given.recipe),
-        plan_sha256=sha256(given.plan),
+        plan_sha256=sha256(search.plan),
         device=given.device,
         host=given.host,
         outcome=decision.outcome.value,
         chosen=decision.chosen,
         missed=outcome.missed(decision),
-        candidates=outcome.candidate_reports(search.made, search.now, decision),
-        left_out={**given.plan.left_out, **search.workshop.left_out},
+        candidates=outcome.candidate_reports(search.made, search.now, decision, search.layers),
+        left_out={**search.plan.left_out, **search.workshop.left_out},
         evidence_files=dict(search.ledger.used),
-        golden=golden_index,
+        golden=ground.golden,
         inputs=given.graph.inputs,
         outputs=given.graph.outputs,
         samples={
@@ -346,26 +359,8 @@ def _report(given: Inputs, search: Search, golden_index: GoldenIndex) -> Report:
         nearest=decision.nearest,
         changed=outcome.changed(decide(search.before, search.rules), decision),
         stopped=search.stopped,
-    )
-
-
-def _write_golden(
-    work: Path, engine: Engine, given: Inputs, reference: npt.NDArray[np.floating[Any]]
-) -> GoldenIndex:
-    """Write the golden inputs and the reference's answers, asked one by one."""
-    chosen = golden.choose(reference, given.data)
-    samples = given.data.evaluate[chosen]
-    answered = accuracy.answers(engine, given.reference, samples, one_by_one=True)
-    files = {}
-    for name, array in (("input-0.bin", samples), ("output-0.bin", answered)):
-        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
-        durable.replace_file(work / workspace.GOLDEN / name, data)
-        files[name] = digest.of_bytes(data)
-    return GoldenIndex(
-        samples=tuple(chosen.tolist()),
-        inputs=("input-0.bin",),
-        outputs=("output-0.bin",),
-        files=files,
+        doubts=ground.doubts,
+        coverage=ground.coverage,
     )
 
 

@@ -1,4 +1,4 @@
-"""answers and paired_counts: every sample once, in order, and counted with its class."""
+"""answers: every sample once, in order, for every output."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,9 @@ from onnx import TensorProto, helper
 from tests.sim.models import model, quarters, samples, write_model
 
 from edgewright.core.errors import EngineError, ModelError, ParityError
-from edgewright.core.evidence import PairedCounts
 from edgewright.runtime.engines import load_engine
-from edgewright.toolchain.measure.accuracy import answers, paired_counts
-from edgewright.toolchain.measure.data import Dataset
+from edgewright.toolchain.ir.samples import Samples
+from edgewright.toolchain.measure.accuracy import answers
 from edgewright.toolchain.measure.parity import TOLERANCE, check_parity
 
 ENGINE = load_engine("onnxruntime")
@@ -22,7 +21,7 @@ def test_every_sample_is_answered_once_in_order(tmp_path, count, batch):
     path = write_model(tmp_path / "m.onnx", quarters(batch=batch))
     images, labels = samples(count, blur=1)
 
-    found = answers(ENGINE, path, images)
+    (found,) = answers(ENGINE, path, Samples({"image": images}))
 
     assert found.shape == (count, 4)
     assert (found.argmax(axis=1) == labels).all()
@@ -31,11 +30,11 @@ def test_every_sample_is_answered_once_in_order(tmp_path, count, batch):
 def test_one_by_one_is_what_a_device_does(tmp_path):
     """The rows are the same as in batches, up to rounding."""
     path = write_model(tmp_path / "m.onnx")
-    images, _ = samples(40)
+    images = Samples({"image": samples(40)[0]})
 
     np.testing.assert_allclose(
-        answers(ENGINE, path, images, one_by_one=True),
-        answers(ENGINE, path, images),
+        answers(ENGINE, path, images, one_by_one=True)[0],
+        answers(ENGINE, path, images)[0],
         atol=1e-5,
     )
 
@@ -51,7 +50,7 @@ def test_nan_answers_are_refused(tmp_path):
     path = write_model(tmp_path / "m.onnx", proto)
 
     with pytest.raises(ModelError, match="NaN to 1 of 3 samples"):
-        answers(ENGINE, path, np.array([[1, 2], [-1, 2], [3, 4]], np.float32))
+        answers(ENGINE, path, Samples({"x": np.array([[1, 2], [-1, 2], [3, 4]], np.float32)}))
 
 
 def test_a_model_the_engine_refuses_is_an_error_of_ours(tmp_path):
@@ -59,31 +58,49 @@ def test_a_model_the_engine_refuses_is_an_error_of_ours(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"no")
 
     with pytest.raises(EngineError):
-        answers(ENGINE, tmp_path / "m.onnx", samples(1)[0])
+        answers(ENGINE, tmp_path / "m.onnx", Samples({"image": samples(1)[0]}))
 
 
-def test_hand_counted_pairs():
-    """Two of six lost, one gained, told by class; a class without samples is left out."""
-    images, _ = samples(6)
-    data = Dataset(
-        images[:0], images, np.array([0, 0, 0, 2, 2, 2]), ("a", "b", "c"), "sha256:" + "0" * 64
+def test_two_inputs_and_two_outputs_keep_their_places(tmp_path):
+    """Each output has its own rows, and each input its own samples."""
+    proto = model(
+        [
+            helper.make_node("Add", ["x", "z"], ["sum"]),
+            helper.make_node("Neg", ["z"], ["neg"]),
+        ],
+        {},
+        inputs={"x": (TensorProto.FLOAT, ["n", 2]), "z": (TensorProto.FLOAT, ["n", 2])},
+        outputs={"sum": (TensorProto.FLOAT, ["n", 2]), "neg": (TensorProto.FLOAT, ["n", 2])},
     )
-    reference = np.array([True, True, False, True, True, False])
-    candidate = np.array([True, False, True, True, False, False])
+    path = write_model(tmp_path / "m.onnx", proto)
+    x, z = np.random.default_rng(0).normal(size=(2, 70, 2)).astype(np.float32)
 
-    assert paired_counts(reference, candidate, data) == (
-        PairedCounts("overall", 6, 4, 2, 1),
-        PairedCounts("a", 3, 2, 1, 1),
-        PairedCounts("c", 3, 2, 1, 0),
+    total, negative = answers(ENGINE, path, Samples({"x": x, "z": z}))
+
+    np.testing.assert_array_equal(total, x + z)
+    np.testing.assert_array_equal(negative, -z)
+
+
+def test_an_output_that_is_not_one_row_a_sample_is_refused(tmp_path):
+    """Its first dimension is something else; nothing could be told by sample."""
+    proto = model(
+        [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=1)],
+        {},
+        inputs={"x": (TensorProto.FLOAT, ["n", 2])},
+        outputs={"y": (TensorProto.FLOAT, ["m", 1])},
     )
+    path = write_model(tmp_path / "m.onnx", proto)
+
+    with pytest.raises(ModelError, match="answers 1 rows to 3 samples"):
+        answers(ENGINE, path, Samples({"x": np.ones((3, 2), np.float32)}))
 
 
 def test_parity_holds_for_what_answers_alike():
     """The difference is told as a share of the largest answer."""
     source = np.array([[4.0, -8.0], [1.0, 2.0]])
 
-    assert check_parity(source, source + 8e-5, "float") == pytest.approx(1e-5)
-    assert check_parity(np.zeros((2, 2)), np.zeros((2, 2)), "float") == 0
+    assert check_parity([source], [source + 8e-5], "float") == pytest.approx(1e-5)
+    assert check_parity([np.zeros((2, 2))], [np.zeros((2, 2))], "float") == 0
 
 
 @pytest.mark.parametrize(
@@ -101,4 +118,4 @@ def test_parity_refuses_what_answers_otherwise(written, match):
     source = np.array([[4.0, -8.0], [1.0, 2.0]])
 
     with pytest.raises(ParityError, match=match):
-        check_parity(source, written, "float")
+        check_parity([source * 0, source], [source * 0, written], "float")

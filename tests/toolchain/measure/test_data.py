@@ -1,4 +1,4 @@
-"""load: samples that fit, and a named refusal for everything else."""
+"""Arrays: samples that fit, and a named refusal for everything else."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,25 @@ from tests.sim.models import samples, write_data
 
 from edgewright.core.errors import DataError
 from edgewright.core.tensors import TensorSpec
-from edgewright.toolchain.measure.data import DataKeys, load
+from edgewright.toolchain.measure.data import DataKeys, assemble
+from edgewright.toolchain.measure.forms import Form, read
 
 SPEC = TensorSpec("image", "uint8", (-1, 1, 8, 8))
 NAMES = ("top left", "top right", "bottom left", "bottom right")
+
+
+def load(path, spec, classes, *, keys=None):
+    """Return the data in a file, for a model with one input."""
+    given = read(str(path), [spec], Form(keys=keys or DataKeys()))
+    return assemble(given, [spec], classes)
 
 
 def test_a_good_file_is_read(tmp_path):
     """Both halves, the labels as int64, and the classes that were given."""
     data = load(write_data(tmp_path / "d.npz"), SPEC, NAMES)
 
-    assert data.calibrate.shape == (60, 1, 8, 8)
-    assert data.evaluate.shape == (400, 1, 8, 8)
+    assert data.calibrate.arrays["image"].shape == (60, 1, 8, 8)
+    assert data.evaluate.arrays["image"].shape == (400, 1, 8, 8)
     assert data.labels.dtype == np.int64
     assert data.classes == NAMES
 
@@ -76,18 +83,21 @@ IMAGES, LABELS = samples(400, seed=9)
         ),
         ({"evaluate_images": IMAGES.astype(np.float32)}, "must be uint8, got float32"),
         ({"evaluate_images": IMAGES[:, 0]}, "must have shape Nx1x8x8, got 400x8x8"),
-        ({"evaluate_images": IMAGES[:0], "evaluate_labels": LABELS[:0]}, "holds no samples"),
-        ({"evaluate_images": np.uint8(3)}, "must have shape"),
-        ({"calibrate_images": IMAGES.astype(np.int16)[:60]}, "calibrate_images does not fit"),
-        ({"evaluate_labels": LABELS[:399]}, "399 labels for 400 samples"),
+        (
+            {"evaluate_images": IMAGES[:0], "evaluate_labels": LABELS[:0]},
+            "holds no evaluation samples",
+        ),
+        ({"evaluate_images": np.uint8(3)}, "must share their first dimension"),
+        ({"calibrate_images": IMAGES.astype(np.int16)[:60]}, "calibration samples do not fit"),
+        ({"evaluate_labels": LABELS[:399]}, "399 evaluation labels for 400 samples"),
         (
             {"evaluate_labels": LABELS + 1},
-            "runs from 1 to 4, the model answers classes 0 to 3",
+            "run from 1 to 4, the model answers classes 0 to 3",
         ),
-        ({"evaluate_labels": LABELS - 1}, "runs from -1 to 2"),
+        ({"evaluate_labels": LABELS - 1}, "run from -1 to 2"),
         ({"evaluate_labels": LABELS.astype(float)}, "one integer a sample, got float64"),
         ({"evaluate_labels": LABELS.reshape(200, 2)}, r"shape \[200, 2\]"),
-        ({"calibrate_labels": LABELS[:59]}, "59 labels for 60 samples"),
+        ({"calibrate_labels": LABELS[:59]}, "59 calibration labels for 60 samples"),
         ({"calibrate_images": IMAGES[:60], "evaluate_images": IMAGES}, "60 of 400 evaluation"),
     ],
 )
@@ -163,15 +173,13 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 
 
 def test_without_labels_nobody_has_said_what_is_right(tmp_path):
-    """The samples are read, the digest is another, and nothing can be judged yet."""
+    """The samples are read, and the digest is another."""
     labelled = load(write_data(tmp_path / "l.npz"), SPEC, NAMES)
 
     data = load(write_data(tmp_path / "d.npz", evaluate_labels=None), SPEC, NAMES)
 
     assert data.labels is None
     assert data.sha256 != labelled.sha256
-    with pytest.raises(ValueError, match="no labels yet"):
-        _ = data.right
 
 
 def test_labels_that_were_named_must_be_there(tmp_path):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from edgewright.core.tensors import TensorSpec
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.measure import latency
 from edgewright.toolchain.measure.latency import MIN_CALLS, RATIO, Budget, measure, one_core
 
-SAMPLES = np.arange(10, dtype=np.uint8).reshape(5, 2)
+SAMPLES = Samples({"x": np.arange(10, dtype=np.uint8).reshape(5, 2)})
 
 
 class Spinning:

@@ -1,4 +1,4 @@
-"""How the answers of a written model compare with the reference's, sample by sample."""
+"""What a written model answers to real samples."""
 
 from pathlib import Path
 from typing import Any
@@ -7,76 +7,67 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewright.core.errors import ModelError
-from edgewright.core.evidence import PairedCounts
 from edgewright.runtime.engines import Engine
-from edgewright.toolchain.measure.data import Dataset
+from edgewright.toolchain.ir.samples import Samples
 
 # Samples a run where the model takes any number: large enough to pay, small enough to
 # stay in the cache.
 _BATCH = 64
 
+Answers = tuple[npt.NDArray[Any], ...]
+
 
 def answers(
-    engine: Engine, model: Path, samples: npt.NDArray[Any], *, one_by_one: bool = False
-) -> npt.NDArray[np.floating[Any]]:
-    """Return what the file ``model`` answers, one row a sample.
+    engine: Engine, model: Path, samples: Samples, *, one_by_one: bool = False
+) -> Answers:
+    """Return what the file ``model`` answers: for each output an array, the sample first.
 
     Args:
         engine: What runs it.
-        model: A file of that engine, with one input and one output.
-        samples: Inputs, first dimension the sample.
+        model: A file of that engine.
+        samples: What it is asked.
         one_by_one: In runs of one, as a device asks.
 
     Raises:
         EngineError: The engine cannot load or run it.
-        ModelError: It answers with NaN.
+        ModelError: It answers with NaN, or not once for each sample.
     """
     session = engine.load(model)
     try:
-        (spec,) = session.inputs
-        fixed = spec.shape[0] != -1 or one_by_one
-        size = 1 if fixed else _BATCH
-        rows = [
-            np.asarray(session.run({spec.name: samples[start : start + size]})[0])
-            for start in range(0, len(samples), size)
+        fixed = any(spec.shape[0] != -1 for spec in session.inputs) or one_by_one
+        runs = [
+            [np.asarray(array) for array in session.run(feed)]
+            for feed in samples.batches(1 if fixed else _BATCH)
         ]
+        names = [spec.name for spec in session.outputs]
     finally:
         session.close()
-    found = np.concatenate(rows)
-    if np.isnan(found).any():
+    return tuple(
+        _whole(model.name, name, [run[place] for run in runs], len(samples))
+        for place, name in enumerate(names)
+    )
+
+
+def _whole(
+    model: str, name: str, parts: list[npt.NDArray[Any]], count: int
+) -> npt.NDArray[Any]:
+    """Return one output's answers to all samples, which must be numbers."""
+    try:
+        found = np.concatenate(parts)
+    except ValueError as error:
+        raise ModelError(
+            f"output {name!r} of {model} does not answer all samples in one shape: {error}",
+            hint="Give samples of one size, padded as on the device.",
+        ) from error
+    if len(found) != count:
+        raise ModelError(
+            f"output {name!r} of {model} answers {len(found)} rows to {count} samples",
+            hint="The first dimension of every output must be the sample.",
+        )
+    if found.dtype.kind == "f" and np.isnan(found).any():
         bad = int(np.isnan(found).any(axis=tuple(range(1, found.ndim))).sum())
         raise ModelError(
-            f"{model.name} answers NaN to {bad} of {len(samples)} samples",
+            f"{model} answers NaN to {bad} of {count} samples",
             hint="A model that cannot answer real inputs cannot be judged.",
         )
     return found
-
-
-def paired_counts(
-    reference: npt.NDArray[np.bool_], candidate: npt.NDArray[np.bool_], data: Dataset
-) -> tuple[PairedCounts, ...]:
-    """Return the counts ``overall`` and of every class that has samples.
-
-    Args:
-        reference: For each evaluation sample, whether the reference answers rightly.
-        candidate: The same of the candidate.
-        data: Tells the class of each sample.
-    """
-    rows = [_counts("overall", reference, candidate)]
-    for index, name in enumerate(data.classes):
-        mine = data.right == index
-        if mine.any():
-            rows.append(_counts(name, reference[mine], candidate[mine]))
-    return tuple(rows)
-
-
-def _counts(
-    label: str, reference: npt.NDArray[np.bool_], candidate: npt.NDArray[np.bool_]
-) -> PairedCounts:
-    return PairedCounts(
-        label=label,
-        n=len(reference),
-        reference_right=int(reference.sum()),
-        lost=int((reference & ~candidate).sum()),
-        gained=int((~reference & candidate).sum()),
-    )

@@ -1,42 +1,79 @@
-"""Real inputs with their labels: one half to calibrate on, one half to judge by.
+"""Real inputs with what is right for them: one part to calibrate on, one to judge by.
 
 No sample may be in both: what a range was taken from flatters what is judged by it.
-Without labels the reference's own answers are the right ones: then what is judged is
+Where nobody says what is right the reference's own answers are: then what is judged is
 fidelity to the reference, and it is called so. An array that may well be the labels
 under another name is asked about, never passed over.
 """
 
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from edgewright.core import digest, records
+from edgewright.core import digest
 from edgewright.core.errors import DataError
 from edgewright.core.tensors import TensorSpec
+from edgewright.toolchain.ir.samples import Samples, check_fit
+
+Array = npt.NDArray[Any]
+
+_CORNERS = 4
+# A copy that was rounded otherwise differs by less than this share of its size.
+_COPY = 1e-5
+_MARKS, _ROWS = 20_240_301, 256
 
 
 @dataclass(frozen=True, slots=True)
 class DataKeys:
-    """What the arrays of a data file are called.
+    """What the arrays of an npz file, or the columns of a table, are called.
 
     Attributes:
-        calibrate_inputs: Real inputs to take ranges from; no labels are needed.
-        evaluate_inputs: Inputs to judge by.
+        calibrate_inputs: Real inputs to take ranges from; no labels are needed. Where the
+            model has several inputs, ``calibrate_NAME`` for each of them.
+        evaluate_inputs: Inputs to judge by; ``evaluate_NAME`` where there are several.
         evaluate_labels: The right class of each, from 0; may be missing.
-        calibrate_labels: Checked when there; nothing is computed from it.
+        calibrate_labels: The same of the calibration inputs, to see which classes they have.
+        evaluate_targets: The right numbers of each, for a mean error; may be missing.
+        evaluate_boxes: The right boxes of each, ``(n, m, 4)``; the labels are ``(n, m)``
+            then, -1 where there is no box.
+        label: The column of a table that holds the class.
     """
 
     calibrate_inputs: str = "calibrate_images"
     evaluate_inputs: str = "evaluate_images"
     evaluate_labels: str = "evaluate_labels"
     calibrate_labels: str = "calibrate_labels"
+    evaluate_targets: str = "evaluate_targets"
+    evaluate_boxes: str = "evaluate_boxes"
+    label: str = "label"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """What a form of data holds, before it is checked against a model.
+
+    Attributes:
+        where: What messages call it.
+        evaluate: Inputs to judge by, by the model's names.
+        calibrate: Inputs to take ranges from; empty where there are none.
+        labels: The right class of each evaluation sample.
+        calibrate_labels: The same of the calibration samples.
+        targets: The right numbers of each evaluation sample.
+        boxes: The right boxes of each evaluation sample.
+        classes: Names of the classes, where the data say them.
+    """
+
+    where: str
+    evaluate: Mapping[str, Array]
+    calibrate: Mapping[str, Array] = field(default_factory=dict)
+    labels: Array | None = None
+    calibrate_labels: Array | None = None
+    targets: Array | None = None
+    boxes: Array | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,159 +81,145 @@ class Dataset:
     """Samples that fit a model.
 
     Attributes:
-        calibrate: Inputs, first dimension the sample; may hold none.
-        evaluate: Inputs, first dimension the sample; at least one.
-        labels: int64, the right class of each evaluation sample; None where nobody
-            said, until the reference has been asked.
-        classes: Names of the classes, one for each output.
+        calibrate: Inputs to take ranges from; may hold none.
+        evaluate: Inputs to judge by; at least one.
+        labels: int64, the right class of each evaluation sample; None where nobody said.
+        classes: Names of the classes.
         sha256: Digest of every array that was read.
+        calibrate_labels: int64, the class of each calibration sample, where it is known.
+        targets: The right numbers of each evaluation sample, where it is about numbers.
+        boxes: The right boxes of each evaluation sample, ``(n, m, 4)``.
+        synthetic: Whether the inputs were made up; nothing real is known then.
     """
 
-    calibrate: npt.NDArray[Any]
-    evaluate: npt.NDArray[Any]
+    calibrate: Samples
+    evaluate: Samples
     labels: npt.NDArray[np.int64] | None
     classes: tuple[str, ...]
     sha256: str
-
-    @property
-    def right(self) -> npt.NDArray[np.int64]:
-        """The right class of each evaluation sample; a ValueError while nobody said."""
-        if self.labels is None:
-            raise ValueError("there are no labels yet; ask the reference first")
-        return self.labels
+    calibrate_labels: npt.NDArray[np.int64] | None = None
+    targets: Array | None = None
+    boxes: Array | None = None
+    synthetic: bool = False
 
 
-def load(
-    path: Path,
-    spec: TensorSpec,
-    classes: tuple[str, ...],
-    *,
-    keys: DataKeys | None = None,
-) -> Dataset:
-    """Return the samples in the npz file ``path``, checked against a model.
+def assemble(given: Given, inputs: Sequence[TensorSpec], classes: tuple[str, ...]) -> Dataset:
+    """Return what a form of data holds, checked against a model.
 
     Args:
-        path: Written by ``numpy.savez``; nothing in it is unpickled.
-        spec: The model's input.
-        classes: Names of the model's classes, one an output.
-        keys: What the arrays are called.
+        given: What was read.
+        inputs: What the model takes.
+        classes: Names of the model's classes; empty where it has none.
 
     Raises:
-        DataError: No such file or array, samples that do not fit ``spec``, labels that
-            do not fit the samples or the classes, a sample used twice, or no labels but
-            an array that could be them.
+        DataError: Samples that do not fit the inputs, labels that do not fit the samples or
+            the classes, or a sample in both parts.
     """
-    keys = keys or DataKeys()
-    arrays = _read(path)
-    calibrate = arrays.get(keys.calibrate_inputs)
-    evaluate = _array(arrays, keys.evaluate_inputs, path)
-    labels = arrays.get(keys.evaluate_labels)
-    if calibrate is None:
-        calibrate = evaluate[:0]
-    _check_samples(evaluate, spec, keys.evaluate_inputs)
+    try:
+        evaluate = Samples(given.evaluate)
+        nothing = {name: array[:0] for name, array in given.evaluate.items()}
+        calibrate = Samples(given.calibrate or nothing)
+    except ValueError as error:
+        raise DataError(f"{given.where}: {error}") from error
     if not len(evaluate):
-        raise DataError(f"{keys.evaluate_inputs} in {path.name} holds no samples")
-    if labels is None:
-        _check_no_labels(arrays, keys, len(evaluate), path)
-    else:
-        _check_labels(labels, keys.evaluate_labels, len(evaluate), len(classes))
+        raise DataError(f"{given.where} holds no evaluation samples")
+    check_fit(evaluate, tuple(inputs), "evaluation samples")
     if len(calibrate):
-        _check_samples(calibrate, spec, keys.calibrate_inputs)
-    if keys.calibrate_labels in arrays:
-        marks = arrays[keys.calibrate_labels]
-        _check_labels(marks, keys.calibrate_labels, len(calibrate), len(classes))
+        check_fit(calibrate, tuple(inputs), "calibration samples")
+    _check_truth(given, len(evaluate), len(calibrate), len(classes))
     _check_disjoint(calibrate, evaluate)
-    read = {"calibrate": calibrate, "evaluate": evaluate}
-    if labels is None:
-        return Dataset(calibrate, evaluate, None, classes, _digest(read))
+    held = {
+        "labels": given.labels, "calibrate labels": given.calibrate_labels,
+        "targets": given.targets, "boxes": given.boxes,
+    }  # fmt: skip
+    parts = [f"calibrate {calibrate.digest}", f"evaluate {evaluate.digest}"]
+    parts += [_line(name, array) for name, array in held.items() if array is not None]
     return Dataset(
-        calibrate, evaluate, labels.astype(np.int64), classes,
-        _digest({**read, "labels": labels}),
-    )  # fmt: skip
+        calibrate=calibrate,
+        evaluate=evaluate,
+        labels=_whole(given.labels),
+        classes=classes,
+        sha256=digest.of_bytes("\n".join(parts).encode()),
+        calibrate_labels=_whole(given.calibrate_labels),
+        targets=given.targets,
+        boxes=given.boxes,
+    )
 
 
-def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path.name}: {error.strerror}") from error
-    if not data.startswith((b"PK", b"\x93NUMPY")):
-        raise DataError(
-            f"{path.name} is not an npz file: it begins with {data[:8]!r}",
-            hint="Write it with numpy.savez.",
-        )
-    try:
-        archive = np.load(BytesIO(data), allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise DataError(f"{path.name} holds one array", hint="Write it with numpy.savez.")
-        return {name: archive[name] for name in archive}
-    except (ValueError, EOFError, OSError, BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path.name} is not a file of plain arrays: {error}",
-            hint="Write it with numpy.savez; arrays of objects are not read.",
-        ) from error
+def split(rows: Iterable[bytes], *, calibrate: int = 4, most: int = 1024) -> Array:
+    """Return which samples are for calibration: by their own bytes, so by chance but fixed.
+
+    Args:
+        rows: The bytes of each sample.
+        calibrate: One of so many is.
+        most: At most so many are.
+    """
+    marks = [digest.hex_of(digest.of_bytes(row)) for row in rows]
+    order = sorted(range(len(marks)), key=marks.__getitem__)
+    chosen = np.zeros(len(marks), bool)
+    chosen[order[: min(len(marks) // calibrate, most)]] = True
+    return chosen
 
 
-def _array(arrays: Mapping[str, npt.NDArray[Any]], name: str, path: Path) -> npt.NDArray[Any]:
-    if name not in arrays:
-        hint = records.nearest(name, list(arrays)) if arrays else "It holds no arrays."
-        raise DataError(f"no array {name!r} in {path.name}", hint=hint)
-    return arrays[name]
+def _check_truth(given: Given, evaluate: int, calibrate: int, classes: int) -> None:
+    if given.boxes is not None:
+        _check_boxes(given.boxes, given.labels, evaluate)
+    elif given.labels is not None:
+        _check_labels(given.labels, "evaluation labels", evaluate, classes)
+    if given.calibrate_labels is not None and given.boxes is None:
+        _check_labels(given.calibrate_labels, "calibration labels", calibrate, classes)
+    targets = given.targets
+    if targets is not None:
+        if targets.shape[:1] != (evaluate,):
+            raise DataError(
+                f"there are targets of shape {list(targets.shape)} for {evaluate} samples"
+            )
+        if targets.dtype.kind not in "fiu" or not np.isfinite(targets).all():
+            raise DataError("targets must be finite numbers")
 
 
-def _check_samples(samples: npt.NDArray[Any], spec: TensorSpec, name: str) -> None:
-    shape = samples.shape
-    if samples.ndim:
-        # How many there are is not the model's business, where it takes one at a time.
-        count = max(len(samples), 1) if spec.shape[:1] == (-1,) else spec.shape[0]
-        shape = (count, *samples.shape[1:])
-    if wrong := spec.misfit(str(samples.dtype), shape):
-        raise DataError(
-            f"{name} does not fit the model: {wrong}",
-            hint="Give the samples exactly as a device will feed them.",
-        )
-    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-        raise DataError(f"{name} holds values that are not finite")
-
-
-def _check_labels(labels: npt.NDArray[Any], name: str, count: int, classes: int) -> None:
+def _check_labels(labels: Array, name: str, count: int, classes: int) -> None:
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(
             f"{name} must be one integer a sample, got {labels.dtype} of shape "
             f"{list(labels.shape)}"
         )
     if len(labels) != count:
-        raise DataError(f"{name} has {len(labels)} labels for {count} samples")
-    if count and not (labels.min() >= 0 and labels.max() < classes):
+        raise DataError(f"{len(labels)} {name} for {count} samples")
+    if count and not (labels.min() >= 0 and (not classes or labels.max() < classes)):
         raise DataError(
-            f"{name} runs from {labels.min()} to {labels.max()}, "
+            f"{name} run from {labels.min()} to {labels.max()}, "
             f"the model answers classes 0 to {classes - 1}"
         )
 
 
-def _check_no_labels(
-    arrays: Mapping[str, npt.NDArray[Any]], keys: DataKeys, count: int, path: Path
-) -> None:
-    """Refuse to go without labels that were named, or where an array has their form."""
-    if keys.evaluate_labels != DataKeys().evaluate_labels:
-        _array(arrays, keys.evaluate_labels, path)
-    alike = [
-        name
-        for name, array in sorted(arrays.items())
-        if name != keys.calibrate_labels and array.size == count and array.dtype.kind in "iuf"
-    ]
-    if alike:
+def _check_boxes(boxes: Array, labels: Array | None, count: int) -> None:
+    if boxes.ndim != 3 or boxes.shape[0] != count or boxes.shape[2] != _CORNERS:
         raise DataError(
-            f"no array {keys.evaluate_labels!r} in {path.name}, but {alike[0]!r} has a "
-            "number for each sample",
-            hint=f'Say data.keys.evaluate_labels = "{alike[0]}" if these are the labels, or '
-            "take it out of the file to judge by fidelity to the reference.",
+            f"boxes must be of shape [{count}, m, 4], got {list(boxes.shape)}",
+            hint="Give left, top, right, bottom of each; label -1 where there is none.",
+        )
+    if labels is None or labels.shape != boxes.shape[:2] or labels.dtype.kind not in "iu":
+        shape = None if labels is None else list(labels.shape)
+        raise DataError(
+            f"boxes of shape {list(boxes.shape)} need integer labels of shape "
+            f"{list(boxes.shape[:2])}, got {shape}",
+            hint="Give the class of each box, -1 where there is none.",
         )
 
 
-def _check_disjoint(calibrate: npt.NDArray[Any], evaluate: npt.NDArray[Any]) -> None:
-    held = {row.tobytes() for row in calibrate}
-    twice = sum(row.tobytes() in held for row in evaluate)
+def _check_disjoint(calibrate: Samples, evaluate: Samples) -> None:
+    if not len(calibrate):
+        return
+    one, other = _marks(calibrate), _marks(evaluate)
+    order = np.argsort(one[:, 0], kind="stable")
+    one = one[order]
+    low = np.searchsorted(one[:, 0], other[:, 0] - _COPY, side="left")
+    high = np.searchsorted(one[:, 0], other[:, 0] + _COPY, side="right")
+    twice = sum(
+        bool((np.abs(one[first:last] - mark) <= _COPY).all(axis=1).any())
+        for mark, first, last in zip(other, low, high, strict=True)
+    )
     if twice:
         raise DataError(
             f"{twice} of {len(evaluate)} evaluation samples are calibration samples too",
@@ -204,9 +227,30 @@ def _check_disjoint(calibrate: npt.NDArray[Any], evaluate: npt.NDArray[Any]) -> 
         )
 
 
-def _digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    parts = (
-        f"{name} {array.dtype} {array.shape} {digest.of_bytes(array.tobytes())}"
-        for name, array in sorted(arrays.items())
-    )
-    return digest.of_bytes("\n".join(parts).encode())
+def _marks(samples: Samples) -> npt.NDArray[np.float64]:
+    """Return four numbers a sample, alike for copies even if they were rounded otherwise.
+
+    Each is the sample's inner product with a fixed random direction, over the size of the
+    sample; for whole numbers that is as good as exact.
+    """
+    total = np.zeros((len(samples), 4))
+    size = np.zeros(len(samples))
+    for place, name in enumerate(sorted(samples.arrays)):
+        array = samples.arrays[name]
+        flat = array.reshape(len(array), -1)
+        rng = np.random.default_rng([_MARKS, place])
+        direction = rng.normal(size=(flat.shape[1], 4))
+        for start in range(0, len(flat), _ROWS):
+            rows = flat[start : start + _ROWS].astype(np.float64)
+            total[start : start + _ROWS] += rows @ direction
+            size[start : start + _ROWS] += np.square(rows).sum(axis=1)
+    found: npt.NDArray[np.float64] = total / np.sqrt(np.where(size, size, 1.0))[:, None]
+    return found
+
+
+def _whole(labels: Array | None) -> npt.NDArray[np.int64] | None:
+    return None if labels is None else labels.astype(np.int64)
+
+
+def _line(name: str, array: Array) -> str:
+    return f"{name} {array.dtype} {array.shape} {digest.of_bytes(array.tobytes())}"

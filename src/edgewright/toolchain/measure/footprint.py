@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgewright.core.errors import EngineError
@@ -17,11 +17,23 @@ RUNS = 3
 
 
 def measure(
-    models: Mapping[str, Path], *, engine: str, machine: str, runs: int = RUNS
+    models: Mapping[str, Path],
+    *,
+    engine: str,
+    machine: str,
+    shapes: Sequence[tuple[int, ...]] = (),
+    runs: int = RUNS,
 ) -> dict[str, tuple[Evidence, ...]]:
     """Return peak memory and time to the first answer of each model.
 
     The models take turns, so that a busy moment happens to all of them.
+
+    Args:
+        models: What is weighed, by name.
+        engine: What runs them.
+        machine: Fingerprint of the machine this runs on.
+        shapes: Of each input, where a size other than the first is free.
+        runs: Processes for each model.
 
     Raises:
         EngineError: A process fails; the message is what it said.
@@ -29,7 +41,7 @@ def measure(
     found: dict[str, list[dict[str, int]]] = {name: [] for name in models}
     for _ in range(runs):
         for name, model in models.items():
-            found[name].append(_run(model, engine))
+            found[name].append(_run(model, engine, shapes))
     return {name: _evidence(seen, machine) for name, seen in found.items()}
 
 
@@ -51,8 +63,9 @@ def _evidence(seen: list[dict[str, int]], machine: str) -> tuple[Evidence, ...]:
     )  # fmt: skip
 
 
-def _run(model: Path, engine: str) -> dict[str, int]:
+def _run(model: Path, engine: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
     command = [sys.executable, "-m", _MODULE, str(model), engine, str(time.monotonic_ns())]
+    command += ["x".join(map(str, shape)) for shape in shapes]
     try:
         # A session of its own, so that a Ctrl-C ends it once, through us.
         done = subprocess.run(  # noqa: S603  our own interpreter and module

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from math import ceil, floor
 from statistics import median
 from time import perf_counter_ns
-from typing import Any
-
-import numpy.typing as npt
 
 from edgewright.core import stats
 from edgewright.core.evidence import Evidence
 from edgewright.runtime.engines import Session
+from edgewright.toolchain.ir.samples import Samples
 
 _BLOCK = 9
 _WARM_UP = 20
@@ -46,7 +44,7 @@ class Budget:
 
 def measure(
     sessions: Mapping[str, Session],
-    samples: npt.NDArray[Any],
+    samples: Samples,
     *,
     baseline: str,
     machine: str,
@@ -55,8 +53,8 @@ def measure(
     """Return latency figures of every session, batch 1, one thread, one core.
 
     Args:
-        sessions: Loaded models by name, all with the same input.
-        samples: Real inputs, first dimension the sample; they are gone through in turn.
+        sessions: Loaded models by name, all with the same inputs.
+        samples: Real inputs; they are gone through in turn.
         baseline: Which of ``sessions`` the others are compared with.
         machine: Fingerprint of the machine this runs on.
         budget: When to stop.
@@ -103,13 +101,12 @@ def _done(blocks: list[list[int]], started: int, budget: Budget) -> bool:
     return calls + _BLOCK > budget.max_calls or spent > budget.seconds
 
 
-def _calls(session: Session, samples: npt.NDArray[Any], first: int, count: int) -> list[int]:
+def _calls(session: Session, samples: Samples, first: int, count: int) -> list[int]:
     """Return nanoseconds of ``count`` calls, beginning with sample ``first``."""
-    name = session.inputs[0].name
     times = []
     for number in range(first, first + count):
         index = number % len(samples)
-        feeds = {name: samples[index : index + 1]}
+        feeds = {name: array[index : index + 1] for name, array in samples.arrays.items()}
         before = perf_counter_ns()
         session.run(feeds)
         times.append(perf_counter_ns() - before)

@@ -1,7 +1,8 @@
 """A process that does nothing but answer, and tells what that took.
 
-``python -m edgewright.toolchain.measure.process MODEL ENGINE STARTED_NS`` loads a model
-with the engine a device uses, answers a hundred times and prints one line of JSON.
+``python -m edgewright.toolchain.measure.process MODEL ENGINE STARTED_NS [SHAPE ...]`` loads a
+model with the engine a device uses, answers a hundred times and prints one line of JSON. A
+SHAPE for each input, like ``1x128``, says how large its free sizes are; 1 where none is given.
 ``STARTED_NS`` is the monotonic clock when it was started, so that the start of Python
 counts. It imports as little as it can: what it weighs is what a device would carry.
 """
@@ -19,12 +20,16 @@ ANSWERS = 100
 _PEAK = "VmHWM:"
 
 
-def main(model: str, engine_name: str, started_ns: str) -> int:
+def main(model: str, engine_name: str, started_ns: str, *shapes: str) -> int:
     """Load, answer, print; return 0 unless the model cannot answer."""
     try:
         engine = load_engine(engine_name)
         session = engine.load(Path(model))
-        feeds = {spec.name: _zeros(engine, spec) for spec in session.inputs}
+        asked = [tuple(map(int, shape.split("x"))) for shape in shapes]
+        feeds = {
+            spec.name: _zeros(engine, spec, asked[place] if asked else spec.shape)
+            for place, spec in enumerate(session.inputs)
+        }
         session.run(feeds)
         first_answer_us = (time.monotonic_ns() - int(started_ns)) // 1000
         for _ in range(ANSWERS - 1):
@@ -37,8 +42,8 @@ def main(model: str, engine_name: str, started_ns: str) -> int:
     return 0
 
 
-def _zeros(engine: Engine, spec: TensorSpec) -> Array:
-    shape = tuple(1 if size == -1 else size for size in spec.shape)
+def _zeros(engine: Engine, spec: TensorSpec, asked: tuple[int, ...]) -> Array:
+    shape = tuple(1 if size == -1 else size for size in asked)
     return engine.array(bytes(spec.nbytes(shape)), spec.dtype, shape)
 
 

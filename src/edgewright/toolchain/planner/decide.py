@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, log
 
-from edgewright.core import stats
 from edgewright.core.contract import Contract, Finding, Outcome, Verdict, judge
-from edgewright.core.evidence import Evidence, PairedCounts
+from edgewright.core.evidence import Evidence, Paired
 from edgewright.toolchain.measure.latency import RATIO
 from edgewright.toolchain.planner.values import Nearest
 
@@ -49,7 +48,7 @@ class Known:
     name: str
     choosable: bool
     evidence: tuple[Evidence, ...]
-    counts: tuple[PairedCounts, ...]
+    counts: tuple[Paired, ...]
 
     def figure(self, name: str) -> int | None:
         """Return the estimate of a figure, None where there is none."""
@@ -252,13 +251,10 @@ def _needed(limit: str, known: Known, rules: Rules) -> dict[str, int]:
     return {} if bound is None else {limit: max(bound, 1)}
 
 
-def _kept_bp(counts: PairedCounts) -> int:
-    if counts.reference_right == 0:
-        return 0
-    kept = stats.retention(counts.reference_right, counts.lost, counts.gained)
-    return floor(kept.low * _BP)
+def _kept_bp(counts: Paired) -> int:
+    kept = counts.kept()
+    return 0 if kept is None else max(floor(kept.low * _BP), 0)
 
 
-def _loss_bp(counts: PairedCounts) -> int:
-    loss = stats.paired_loss(counts.lost, counts.gained, counts.n)
-    return min(max(ceil(loss.high * _BP), 0), _BP)
+def _loss_bp(counts: Paired) -> int:
+    return min(max(ceil(counts.loss().high * _BP), 0), _BP)

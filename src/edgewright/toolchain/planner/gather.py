@@ -8,15 +8,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
 from edgewright.runtime.engines import Engine
 from edgewright.toolchain.measure import accuracy, footprint, latency, sizes
 from edgewright.toolchain.measure.data import Dataset
+from edgewright.toolchain.measure.metrics import Metric
 from edgewright.toolchain.planner.decide import Known
 from edgewright.toolchain.planner.ledger import Ledger, Measurement
-from edgewright.toolchain.planner.perform import Made, right
+from edgewright.toolchain.planner.perform import Made
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,8 +23,9 @@ class Bench:
 
     Attributes:
         engine: What runs them.
-        data: Real inputs with labels.
-        reference: The reference's answers to the evaluation samples.
+        data: What candidates are judged by.
+        metric: Compares answers to the evaluation samples with the reference's.
+        metric_name: As it was asked for.
         reference_sha256: Digest of the reference's file.
         machine: Fingerprint of this machine.
         tools: Versions that decide figures.
@@ -35,7 +34,8 @@ class Bench:
 
     engine: Engine
     data: Dataset
-    reference: npt.NDArray[np.floating]
+    metric: Metric
+    metric_name: str
     reference_sha256: str
     machine: str
     tools: Mapping[str, str]
@@ -73,7 +73,9 @@ def gather(
     ) -> Measurement:
         return ledger.obtain(kind, {**about, **more}, take, of=name, observe=observe)
 
-    against = {**samples, "reference": bench.reference_sha256}
+    against = {
+        **samples, "reference": bench.reference_sha256, "metric": bench.metric_name,
+    }  # fmt: skip
     counts = obtain("accuracy", against, lambda: _accuracy(one, bench)).counts[name]
     exact = sizes.file_bytes(one.model.parent, bench.machine)
     known = Known(name, one.plan.choosable, (exact,), counts)
@@ -93,10 +95,8 @@ def gather(
 
 
 def _accuracy(one: Made, bench: Bench) -> Measurement:
-    data = bench.data
-    reference = right(bench.reference, data.right)
-    answered = accuracy.answers(bench.engine, one.model, data.evaluate)
-    counts = accuracy.paired_counts(reference, right(answered, data.right), data)
+    answered = accuracy.answers(bench.engine, one.model, bench.data.evaluate)
+    counts = bench.metric.compare(answered)
     return Measurement("", "", counts={one.plan.name: counts})
 
 
@@ -119,6 +119,9 @@ def _latency(one: Made, baseline: Made, bench: Bench) -> Measurement:
 
 def _footprint(one: Made, bench: Bench) -> Measurement:
     figures = footprint.measure(
-        {one.plan.name: one.model}, engine=bench.engine.name, machine=bench.machine
+        {one.plan.name: one.model},
+        engine=bench.engine.name,
+        machine=bench.machine,
+        shapes=[(1, *bench.data.evaluate.arrays[s.name].shape[1:]) for s in one.graph.inputs],
     )
     return Measurement("", "", figures=figures)

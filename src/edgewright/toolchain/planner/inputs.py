@@ -1,8 +1,12 @@
 """Read and check what a run is given, and write down what was asked."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from edgewright.bundle.manifest import Policy
 from edgewright.core import probe, profile
@@ -10,15 +14,15 @@ from edgewright.core.contract import Contract
 from edgewright.core.errors import DataError, ModelError, UsageError
 from edgewright.core.profile import DeviceProfile
 from edgewright.core.records import nearest
+from edgewright.core.tensors import TensorSpec
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import load as load_graph
 from edgewright.toolchain.ir.load import source_digest
-from edgewright.toolchain.measure.data import DataKeys, Dataset
-from edgewright.toolchain.measure.data import load as load_data
-from edgewright.toolchain.planner.plan import make_plan
+from edgewright.toolchain.measure import doubts, forms, metrics
+from edgewright.toolchain.measure.data import DataKeys, Dataset, Given, assemble
+from edgewright.toolchain.measure.forms import Form, Pictures
+from edgewright.toolchain.planner.plan import PRECISIONS, make_plan
 from edgewright.toolchain.planner.values import (
-    ACCURACY,
-    FIDELITY,
     FORMAT,
     GOALS,
     QUANTIZATIONS,
@@ -28,6 +32,7 @@ from edgewright.toolchain.planner.values import (
 )
 
 HOST, AUTO = "host", "auto"
+_SYNTHETIC = {"calibrate": 128, "evaluate": 256}
 _TOOLS = ("edgewright", "numpy", "onnx", "onnxruntime")
 
 
@@ -37,7 +42,8 @@ class Order:
 
     Attributes:
         model: The ONNX model.
-        data: The npz file with real inputs.
+        data: Real inputs: an npz file, a folder of pictures by class, a csv, tsv or
+            parquet table, or ``module:callable``; None with ``allow_synthetic`` only.
         device: ``host`` for this machine, or a name in the catalogue.
         reference: The model whose answers count; the model itself when None.
         contract: What must hold.
@@ -48,13 +54,20 @@ class Order:
         budget_s: Seconds after which no other candidate is begun; 0 for no end.
         policy: Limits for the trial on a device.
         keys: What the arrays of ``data`` are called.
+        pictures: How pictures of ``data`` become numbers.
         classes: Names of the classes; their numbers when empty.
+        metric: What answers are judged by, one of ``metrics.METRICS`` or
+            ``module:callable``; ``auto`` takes what the data call for.
+        trust: Doubts about the data that are accepted, by name.
+        allow_synthetic: Make inputs up where there are none; stays on the record.
+        precision: What layers are pinned to, by a node's name or a pattern like ``head*``:
+            one of ``plan.PRECISIONS``.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
 
     model: Path
-    data: Path
+    data: str | Path | None
     device: str = HOST
     reference: Path | None = None
     contract: Contract = field(default_factory=Contract)
@@ -64,7 +77,12 @@ class Order:
     budget_s: int = 0
     policy: Policy = field(default_factory=Policy)
     keys: DataKeys = field(default_factory=DataKeys)
+    pictures: Pictures = field(default_factory=Pictures)
     classes: tuple[str, ...] = ()
+    metric: str = AUTO
+    trust: tuple[str, ...] = ()
+    allow_synthetic: bool = False
+    precision: Mapping[str, str] = field(default_factory=dict)
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -81,6 +99,24 @@ class Order:
             )
         if self.budget_s < 0:
             raise UsageError(f"budget must be at least 0 s, got {self.budget_s}")
+        if self.metric != AUTO:
+            metrics.parse(self.metric)
+        for name in self.trust:
+            if name not in doubts.KINDS:
+                raise UsageError(
+                    f"there is no doubt {name!r}", hint=nearest(name, list(doubts.KINDS))
+                )
+        for layer, form in self.precision.items():
+            if form not in PRECISIONS or not layer or "," in layer:
+                raise UsageError(
+                    f"a layer cannot be pinned by {layer}={form}",
+                    hint=nearest(form, list(PRECISIONS)),
+                )
+        if self.data is None and not self.allow_synthetic:
+            raise UsageError(
+                "no data: real inputs are needed to calibrate and to judge",
+                hint="Give --data, or --allow-synthetic, which proves nothing of accuracy.",
+            )
 
     @property
     def folder(self) -> Path:
@@ -95,7 +131,7 @@ class Inputs:
     Attributes:
         graph: The model.
         reference: The file whose answers count.
-        data: Real inputs with labels.
+        data: What candidates are calibrated on and judged by.
         device: What the contract is about.
         host: This machine.
         recipe: What was asked.
@@ -127,7 +163,7 @@ def read(order: Order) -> Inputs:
     reference = order.reference or order.model
     if reference != order.model:
         _check_alike(graph, load_graph(reference), reference.name)
-    data = load_data(order.data, graph.inputs[0], _classes(order, graph), keys=order.keys)
+    data = _data(order, graph)
     recipe = Recipe(
         format=FORMAT,
         model=order.model.stem,
@@ -142,17 +178,21 @@ def read(order: Order) -> Inputs:
         quantization=order.quantization,
         goal=_goal(order),
         budget_s=order.budget_s,
-        metric=FIDELITY if data.labels is None else ACCURACY,
+        metric=_metric(order, data, graph),
+        trusted=tuple(sorted(order.trust)),
+        synthetic=data.synthetic,
+        precision=dict(order.precision),
         allow_slower=order.allow_slower,
         accept_estimates=order.accept_estimates,
     )
     if order.quantization != "none" and not len(data.calibrate):
         raise DataError(
-            f"{order.data.name} holds no calibration samples ({order.keys.calibrate_inputs})",
-            hint="Add a few hundred real inputs, or ask for --quantization none.",
+            f"{order.data} holds no calibration samples",
+            hint="Add a few hundred real inputs (calibrate_images in an npz file), or ask for "
+            "--quantization none.",
         )
     machines = _machine(order.device, device), _machine(HOST, host)
-    return Inputs(graph, reference, data, *machines, recipe, make_plan(recipe, device))
+    return Inputs(graph, reference, data, *machines, recipe, make_plan(recipe, device, graph))
 
 
 def _goal(order: Order) -> str:
@@ -167,45 +207,99 @@ def _machine(name: str, kind: DeviceProfile) -> Machine:
 
 
 def _check_interface(graph: Graph, name: str) -> None:
-    """Refuse a model that does not answer one row of class scores to one input."""
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+    """Refuse a model that does not answer samples one by one."""
+    if not graph.inputs or not graph.outputs:
         raise ModelError(
-            f"{name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
-            "one of each can be judged",
-            hint="Export a model from one input to one row of class scores.",
+            f"{name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
         )
-    source, answer = graph.inputs[0], graph.outputs[0]
-    if source.shape[:1] not in {(-1,), (1,)} or -1 in source.shape[1:]:
-        raise ModelError(
-            f"input {source.name!r} of {name} has shape {list(source.shape)}; only the "
-            "first dimension may vary, and it must be free or 1",
-            hint="Export it with a free batch dimension and fixed other sizes.",
-        )
-    if len(answer.shape) != 2 or answer.shape[1] < 2 or not answer.dtype.startswith("float"):
-        raise ModelError(
-            f"output {answer.name!r} of {name} is {answer.dtype} of shape "
-            f"{list(answer.shape)}; a row of at least two float scores can be judged",
-            hint="Export the class scores, before any argmax.",
-        )
+    for kind, specs in (("input", graph.inputs), ("output", graph.outputs)):
+        for spec in specs:
+            if spec.shape[:1] not in {(-1,), (1,)}:
+                raise ModelError(
+                    f"{kind} {spec.name!r} of {name} has shape {list(spec.shape)}; the first "
+                    "dimension must be the sample, free or 1",
+                    hint="Export it with a free batch dimension.",
+                )
 
 
 def _check_alike(graph: Graph, reference: Graph, name: str) -> None:
     _check_interface(reference, name)
     mine, theirs = (
-        (g.inputs[0].dtype, g.inputs[0].shape[1:], g.outputs[0].dtype, g.outputs[0].shape[1:])
+        [[(spec.dtype, spec.shape[1:]) for spec in specs] for specs in (g.inputs, g.outputs)]
         for g in (graph, reference)
     )
-    if mine != theirs:
+    names = [[spec.name for spec in g.inputs] for g in (graph, reference)]
+    if mine != theirs or names[0] != names[1]:
         raise ModelError(
-            f"the reference {name} takes {theirs[0]} {list(theirs[1])} and answers "
-            f"{list(theirs[3])}, the model takes {mine[0]} {list(mine[1])} and answers "
-            f"{list(mine[3])}",
+            f"the reference {name} takes {_said(reference.inputs)} and answers "
+            f"{_said(reference.outputs)}, the model takes {_said(graph.inputs)} and answers "
+            f"{_said(graph.outputs)}",
             hint="Give a reference that answers the same question.",
         )
 
 
-def _classes(order: Order, graph: Graph) -> tuple[str, ...]:
-    count = graph.outputs[0].shape[1]
-    if order.classes and len(order.classes) != count:
-        raise UsageError(f"{len(order.classes)} classes are named, the model answers {count}")
-    return order.classes or tuple(str(number) for number in range(count))
+def _said(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape[1:])}" for spec in specs)
+
+
+def _data(order: Order, graph: Graph) -> Dataset:
+    """Return what the order's data hold, or what is made up in their place."""
+    if order.data is None:
+        return _synthetic(graph)
+    form = Form(keys=order.keys, pictures=order.pictures)
+    given = forms.read(str(order.data), graph.inputs, form)
+    if order.allow_synthetic and not given.calibrate:
+        made = _synthetic(graph)
+        whole = assemble(given, graph.inputs, _classes(order, given, graph))
+        return replace(whole, calibrate=made.calibrate, synthetic=True)
+    return assemble(given, graph.inputs, _classes(order, given, graph))
+
+
+def _synthetic(graph: Graph) -> Dataset:
+    """Return made-up inputs: floats around 0, bytes of all values, whole numbers 0 and 1."""
+    parts = {}
+    for seed, (part, count) in enumerate(_SYNTHETIC.items()):
+        rng = np.random.default_rng(seed)
+        parts[part] = {spec.name: _made_up(spec, count, rng) for spec in graph.inputs}
+    place = metrics.scores_of(graph.outputs)
+    count = graph.outputs[place].shape[1] if place is not None else 0
+    given = Given("made-up inputs", parts["evaluate"], parts["calibrate"])
+    found = assemble(given, graph.inputs, tuple(map(str, range(max(count, 0)))))
+    return replace(found, synthetic=True)
+
+
+def _made_up(
+    spec: TensorSpec, count: int, rng: np.random.Generator
+) -> npt.NDArray[np.generic]:
+    shape = (count, *spec.shape[1:])
+    if -1 in shape:
+        raise DataError(
+            f"input {spec.name!r} has a free size in {list(spec.shape)}: nothing can be made "
+            "up for it",
+            hint="Freeze it when the model is imported, or give real inputs.",
+        )
+    if spec.dtype.startswith("float"):
+        return rng.normal(size=shape).astype(spec.dtype)
+    most = 256 if spec.dtype == "uint8" else 2
+    return rng.integers(0, most, shape).astype(spec.dtype)
+
+
+def _classes(order: Order, given: Given, graph: Graph) -> tuple[str, ...]:
+    """Return the names of the classes, as many as the model answers."""
+    place = metrics.scores_of(graph.outputs)
+    if metrics.restores(graph.inputs, graph.outputs):
+        place = None
+    count = graph.outputs[place].shape[1] if place is not None else -1
+    names = order.classes or given.classes
+    if names and count > 0 and len(names) != count:
+        who = "named" if order.classes else "in the data"
+        raise UsageError(f"{len(names)} classes are {who}, the model answers {count}")
+    if names:
+        return names
+    return tuple(str(number) for number in range(max(count, 0)))
+
+
+def _metric(order: Order, data: Dataset, graph: Graph) -> str:
+    if order.metric != AUTO:
+        return order.metric
+    return metrics.fitting(data, graph.inputs, graph.outputs)

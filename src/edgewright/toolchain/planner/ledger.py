@@ -13,11 +13,11 @@ from pathlib import Path
 
 from edgewright.core import canonical, digest, durable, records
 from edgewright.core.errors import DataError
-from edgewright.core.evidence import Evidence, PairedCounts
+from edgewright.core.evidence import Evidence, Paired
 from edgewright.toolchain.planner.values import to_bytes
 
 Figures = dict[str, tuple[Evidence, ...]]
-Counts = dict[str, tuple[PairedCounts, ...]]
+Counts = dict[str, tuple[Paired, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,18 @@
 """From decisions to the sentences and rows of a report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgewright.toolchain.planner.decide import Decision, Known
 from edgewright.toolchain.planner.perform import Made
-from edgewright.toolchain.planner.values import CandidateReport, lines
+from edgewright.toolchain.planner.values import CandidateReport, LayerReport, lines
 
 
 def candidate_reports(
-    made: Sequence[Made], known: Sequence[Known], decision: Decision
+    made: Sequence[Made],
+    known: Sequence[Known],
+    decision: Decision,
+    layers: Mapping[str, tuple[LayerReport, ...]],
 ) -> tuple[CandidateReport, ...]:
     """Return a row for each candidate, in the order of the plan."""
     return tuple(
@@ -24,6 +27,7 @@ def candidate_reports(
             reason=decision.reasons[one.plan.name],
             evidence=seen.evidence,
             counts=seen.counts,
+            layers=layers.get(one.plan.name, ()),
         )
         for one, seen in zip(made, known, strict=True)
     )
@@ -39,8 +43,7 @@ def summary(candidate: CandidateReport) -> dict[str, Any]:
         "file_bytes": candidate.file_bytes,
         "p50_us": p50.value if p50 else None,
         "p99_us": p99.value if p99 else None,
-        "lost": candidate.overall.lost,
-        "gained": candidate.overall.gained,
+        "loss": round(candidate.overall.loss().estimate, 6),
         "reason": candidate.reason,
     }
 

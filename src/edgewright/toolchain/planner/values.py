@@ -12,13 +12,14 @@ from typing import Any
 from edgewright.bundle.manifest import Policy
 from edgewright.core import digest, records
 from edgewright.core.contract import Contract, Verdict
-from edgewright.core.evidence import Evidence, PairedCounts
+from edgewright.core.evidence import Evidence, Paired
 from edgewright.core.tensors import TensorSpec
 
 FORMAT = 1
 
-# What answers are compared with: labels, or what the reference answers itself.
-ACCURACY, FIDELITY = "accuracy", "fidelity"
+# Metrics that more than their own module knows of: where nobody says what is right,
+# answers are compared with the reference's.
+ACCURACY, FIDELITY, COSINE = "accuracy", "fidelity", "cosine"
 
 # What may be chosen: everything, one form of weights or an error, floats only.
 QUANTIZATIONS = ("auto", "int8", "int4", "fp16", "none")
@@ -42,7 +43,10 @@ class Recipe:
         tools: Versions that decide bytes.
         goal: One of ``GOALS``, or empty: the first candidate that holds ships.
         budget_s: Seconds after which no other candidate is begun; 0 for no end.
-        metric: ``ACCURACY``, or ``FIDELITY`` where there are no labels.
+        metric: What answers are judged by, as ``measure.metrics`` names it.
+        trusted: Doubts about the data that were accepted, by name.
+        synthetic: Whether inputs were made up; then nothing is known of accuracy.
+        precision: What layers are pinned to, by name or pattern.
     """
 
     format: int
@@ -61,6 +65,9 @@ class Recipe:
     goal: str = ""
     budget_s: int = 0
     metric: str = ACCURACY
+    trusted: tuple[str, ...] = ()
+    synthetic: bool = False
+    precision: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a wish we have no word for."""
@@ -136,6 +143,52 @@ class FindingLine:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubtLine:
+    """``measure.doubts.Doubt`` as it stands in a report."""
+
+    name: str
+    detail: str
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageLine:
+    """How many samples of a class there are to calibrate on and to judge by.
+
+    Attributes:
+        label: The class.
+        calibrate: Calibration samples of it, by labels or by what the reference answers.
+        evaluate: Evaluation samples of it, likewise.
+    """
+
+    label: str
+    calibrate: int
+    evaluate: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """What became of a layer where layers were looked at one by one.
+
+    Attributes:
+        name: The node's.
+        operator: Its kind, like ``Conv``.
+        weight_bytes: Of its float weights.
+        drift_micro: How far the answers move when this layer alone is rounded: the mean
+            distance over the mean size of the answers, in millionths.
+        form: What it is in the candidate: ``int8``, ``int8-weights`` or ``float``.
+        reason: Why, one sentence.
+    """
+
+    name: str
+    operator: str
+    weight_bytes: int
+    drift_micro: int
+    form: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateReport:
     """A candidate with everything known of it.
 
@@ -149,6 +202,7 @@ class CandidateReport:
         reason: Why it was chosen, or why not.
         evidence: What was measured of it.
         counts: How its answers compare with the reference's.
+        layers: What became of each layer, where they were looked at one by one.
     """
 
     name: str
@@ -160,7 +214,8 @@ class CandidateReport:
     chosen: bool
     reason: str
     evidence: tuple[Evidence, ...]
-    counts: tuple[PairedCounts, ...]
+    counts: tuple[Paired, ...]
+    layers: tuple[LayerReport, ...] = ()
 
     def figure(self, name: str) -> Evidence | None:
         """Return what was measured under ``name``, None if nothing was."""
@@ -173,8 +228,8 @@ class CandidateReport:
         return figure.value if figure else 0
 
     @property
-    def overall(self) -> PairedCounts:
-        """The counts over all samples."""
+    def overall(self) -> Paired:
+        """How it compares over all samples."""
         return self.counts[0]
 
 
@@ -239,6 +294,8 @@ class Report:
         changed: Decisions that new measurements changed, one sentence each.
         stopped: Why no other candidate was tried; empty while a run goes on.
         samples: How many samples there were to evaluate and to calibrate on.
+        doubts: What is doubtful about the data, accepted or merely told.
+        coverage: Samples of each class, where answers are classes.
     """
 
     format: int
@@ -262,6 +319,8 @@ class Report:
     nearest: Nearest | None = None
     changed: tuple[str, ...] = field(default=())
     stopped: str = ""
+    doubts: tuple[DoubtLine, ...] = ()
+    coverage: tuple[CoverageLine, ...] = ()
 
     def candidate(self, name: str) -> CandidateReport:
         """Return the candidate called ``name``; a ValueError when there is none."""

@@ -1,5 +1,5 @@
 """A report for people: ``page`` is the whole HTML, ``headline`` its one sentence."""
 
-from edgewright.toolchain.report.page import headline, page
+from edgewright.toolchain.report.page import headline, metric_title, page
 
-__all__ = ["headline", "page"]
+__all__ = ["headline", "metric_title", "page"]

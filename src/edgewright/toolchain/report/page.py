@@ -8,12 +8,19 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from edgewright.core import digest, stats
+from edgewright.core import digest
 from edgewright.core.contract import Contract
-from edgewright.core.evidence import Evidence, PairedCounts
+from edgewright.core.evidence import Evidence, Paired, PairedScores
 from edgewright.core.units import show_bytes, show_us
 from edgewright.toolchain import svg
-from edgewright.toolchain.planner.values import FIDELITY, CandidateReport, Report
+from edgewright.toolchain.measure import metrics
+from edgewright.toolchain.planner.values import (
+    ACCURACY,
+    COSINE,
+    FIDELITY,
+    CandidateReport,
+    Report,
+)
 from edgewright.toolchain.report.style import STYLE
 
 _BP = 10_000
@@ -79,21 +86,29 @@ def headline(report: Report) -> str:
             if faster >= 1
             else f"at {faster:.2f} times the speed on {report.host.title}"
         )
-    parts.append(_alike(shipped.overall) if _fidelity(report) else _net(shipped.overall))
+    title = metric_title(report)
+    parts.append(_judged(shipped.overall, fidelity=_fidelity(report), title=title))
     return f"{shipped.name} ships: {', '.join(parts)}."
 
 
 def _fidelity(report: Report) -> bool:
-    """Return whether there were no labels, so that agreement is all that is known."""
-    return report.recipe.metric == FIDELITY
+    """Return whether nobody said what is right, so that likeness is all that is known."""
+    return report.recipe.metric in {FIDELITY, COSINE}
 
 
-def _alike(counts: PairedCounts) -> str:
-    return f"{counts.candidate_right} of {counts.n} answers like the reference's"
+def metric_title(report: Report) -> str:
+    """Return what a share of the report's metric is called in tables."""
+    return metrics.parse(report.recipe.metric)[0].title
 
 
-def _net(counts: PairedCounts) -> str:
-    """Return how many more or fewer right answers there are than the reference's."""
+def _judged(counts: Paired, *, fidelity: bool, title: str) -> str:
+    """Return in a few words how the answers compare with the reference's."""
+    if isinstance(counts, PairedScores):
+        lost = counts.loss().estimate * 100
+        word = "lost" if lost >= 0 else "gained"
+        return f"{abs(lost):.2f} points of {title} {word}"
+    if fidelity:
+        return f"{counts.candidate_right} of {counts.n} answers like the reference's"
     net = counts.gained - counts.lost
     if net == 0:
         return f"as many right answers of {counts.n}"
@@ -118,12 +133,14 @@ def _head(report: Report) -> str:
 
 
 def _by(report: Report) -> str:
+    if report.recipe.synthetic:
+        return "that were <b>made up</b>: nothing is known of accuracy on real ones"
     if _fidelity(report):
         return (
             "without labels: a loss is an answer unlike the reference's, and nothing is "
             "known of how many are right"
         )
-    return "by their labels"
+    return f"by {escape(report.recipe.metric)}"
 
 
 def _cards(report: Report) -> str:
@@ -138,9 +155,9 @@ def _cards(report: Report) -> str:
             ("First answer", "first_answer_ms"),
         )
     ]
-    accuracy = shipped.overall.candidate_right / shipped.overall.n
-    reference = shipped.overall.reference_right / shipped.overall.n
-    title, beside = "Right answers", f"reference {reference:.2%}"
+    accuracy, reference = shipped.overall.candidate, shipped.overall.reference
+    title = "Right answers" if report.recipe.metric == ACCURACY else report.recipe.metric
+    title, beside = escape(title), f"reference {reference:.2%}"
     if _fidelity(report):
         title, beside = "Fidelity", "answers like the reference's"
     cards.append(
@@ -231,7 +248,7 @@ def _losses(candidate: CandidateReport, contract: Contract) -> str:
     for counts in candidate.counts:
         overall = counts is candidate.counts[0]
         limit = contract.accuracy_drop_bp if overall else contract.worst_class_drop_bp
-        loss = stats.paired_loss(counts.lost, counts.gained, counts.n)
+        loss = counts.loss()
         rows.append(
             svg.Row(
                 counts.label,
@@ -261,14 +278,14 @@ def _candidates(report: Report) -> str:
                 _figure(one, "p99_us"),
                 _speed(one),
                 _figure(one, "peak_memory_bytes"),
-                f"{loss.candidate_right / loss.n:.2%}",
-                f"&minus;{loss.lost} +{loss.gained}",
+                f"{loss.candidate:.2%}",
+                escape(loss.unlike),
                 escape(one.reason),
             )
         )
     head = (
         "candidate", "", "size", "smaller", "p50", "p99", "speed", "memory",
-        "alike" if _fidelity(report) else "right", "lost, gained", "decision",
+        escape(metric_title(report)), "lost, gained", "decision",
     )  # fmt: skip
     left_out = "".join(
         f"<li><b>{escape(name)}</b>: {escape(why)}</li>"
@@ -288,22 +305,21 @@ def _candidates(report: Report) -> str:
 def _classes(report: Report) -> str:
     rows = []
     for counts in report.shipped.counts:
-        loss = stats.paired_loss(counts.lost, counts.gained, counts.n)
+        loss = counts.loss()
         rows.append(
             (
                 escape(counts.label),
                 str(counts.n),
-                _share(counts.reference_right, counts),
-                _share(counts.candidate_right, counts),
-                str(counts.lost),
-                str(counts.gained),
+                f"{counts.reference:.2%}",
+                f"{counts.candidate:.2%}",
+                escape(counts.unlike),
                 f"{loss.estimate * 100:.2f}",
                 f"{loss.low * 100:.2f} to {loss.high * 100:.2f}",
             )
         )
     head = (
-        "class", "samples", "reference right", "candidate right", "lost", "gained",
-        "points lost", "95 % bounds",
+        "class", "samples", "reference", "candidate", "lost, gained", "points lost",
+        "95 % bounds",
     )  # fmt: skip
     return (
         f"<section><h2>Class by class: {escape(report.shipped.name)}</h2>"
@@ -383,10 +399,6 @@ def _show_value(name: str, value: int) -> str:
 
 def _small(text: str) -> str:
     return f"<br><small>{escape(text)}</small>" if text else ""
-
-
-def _share(right: int, counts: PairedCounts) -> str:
-    return f"{right / counts.n:.2%}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

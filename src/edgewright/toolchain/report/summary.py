@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from edgewright.core import stats
 from edgewright.toolchain.measure.latency import RATIO
 from edgewright.toolchain.planner.values import CandidateReport, Report
 
@@ -15,17 +14,20 @@ def summary(report: Report) -> dict[str, Any]:
     Shares are basis points. ``size_reduction`` and ``speedup`` are baseline over
     candidate; ``speedup`` is None where no latency was measured. ``accuracy_delta``
     is the loss against the reference with its one-sided 95 % bounds; where ``metric`` is
-    ``fidelity`` there were no labels, and a loss is an answer unlike the reference's.
+    ``fidelity`` or ``cosine`` nobody said what is right, and a loss is an answer unlike the
+    reference's. Where ``synthetic`` is true the inputs were made up, and no figure on answers
+    means anything for real ones.
     """
     shipped, baseline = report.shipped, report.candidate(report.baseline)
     counts = shipped.overall
-    loss = stats.paired_loss(counts.lost, counts.gained, counts.n)
+    loss = counts.loss()
     return {
         "outcome": report.outcome,
         "candidate": shipped.name,
         "size_reduction": round(baseline.file_bytes / max(shipped.file_bytes, 1), 3),
         "speedup": _speedup(shipped),
         "metric": report.recipe.metric,
+        "synthetic": report.recipe.synthetic,
         "accuracy_delta": {
             "estimate_bp": round(loss.estimate * _BP),
             "low_bp": round(loss.low * _BP),
@@ -33,8 +35,8 @@ def summary(report: Report) -> dict[str, Any]:
             "n": counts.n,
         },
         "accuracy": {
-            "reference_bp": round(counts.reference_right * _BP / counts.n),
-            "candidate_bp": round(counts.candidate_right * _BP / counts.n),
+            "reference_bp": round(counts.reference * _BP),
+            "candidate_bp": round(counts.candidate * _BP),
         },
         "figures": {one.name: one.value for one in shipped.evidence},
     }

@@ -1,0 +1,190 @@
+"""What ``optimize`` and ``deploy`` are asked for: the arguments, and the order they make."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewright.core.errors import UsageError
+from edgewright.core.units import parse_bytes, parse_duration_us
+
+if TYPE_CHECKING:
+    from edgewright.toolchain.recipe import Order
+
+PROJECT = Path("edgewright.toml")
+
+# Flag, key of the contract, how it is read, what it is.
+_LIMITS = (
+    ("--max-size", "file_bytes", parse_bytes, "the model's files, like 350KB"),
+    ("--max-latency", "p99_us", parse_duration_us, "99th percentile of an answer, like 20ms"),
+    ("--max-memory", "peak_memory_bytes", parse_bytes, "of the process that answers"),
+    ("--max-transport", "transport_bytes", parse_bytes, "what a device downloads"),
+    ("--max-storage", "storage_bytes", parse_bytes, "what an installed slot takes"),
+)
+_SHARES = (
+    ("--accuracy-drop", "accuracy_drop_points", "points that may be lost overall"),
+    ("--worst-class-drop", "worst_class_drop_points", "points any class may lose"),
+    (
+        "--accuracy-retention",
+        "min_retention",
+        "share of the accuracy to keep, 0.95 for instance",
+    ),
+)
+
+
+def add_order(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that ``read_order`` reads."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
+    parser.add_argument(
+        "--device", default="host", metavar="NAME", help="host, or a name in the catalogue"
+    )
+    parser.add_argument(
+        "--reference", type=Path, metavar="MODEL", help="whose answers count; default MODEL"
+    )
+    parser.add_argument(
+        "--project", type=Path, metavar="FILE", help=f"default ./{PROJECT} where there is one"
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="default out/<stem of MODEL>"
+    )
+    _add_data(parser.add_argument_group("data"))
+    _add_search(parser.add_argument_group("search"))
+    limits = parser.add_argument_group("contract", "these override the project's [contract]")
+    for flag, _, _, what in _LIMITS:
+        limits.add_argument(flag, metavar="LIMIT", help=what)
+    for flag, _, what in _SHARES:
+        limits.add_argument(flag, type=float, metavar="N", help=what)
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--data",
+        metavar="DATA",
+        help="real inputs: an npz file, a folder of pictures by class, a csv, tsv or parquet "
+        "table, or module:callable",
+    )
+    group.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="accuracy, top-K, f1, auc, mae, map, cosine, fidelity or module:callable; "
+        "default what the data call for",
+    )
+    group.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="DOUBT",
+        help="accept a doubt about the data, by its name; stays on the record",
+    )
+    group.add_argument(
+        "--allow-synthetic",
+        action="store_true",
+        help="make inputs up where there are none; stays on the record",
+    )
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--quantization",
+        choices=("auto", "int8", "int4", "fp16", "none"),
+        help="int8, int4, fp16: that or an error; auto: all of them and floats",
+    )
+    group.add_argument(
+        "--precision",
+        action="append",
+        default=[],
+        metavar="LAYER=FORM",
+        help="pin a layer, by its node's name or a pattern, to float, fp16, int8-weights, "
+        "int4-weights or int8",
+    )
+    group.add_argument(
+        "--goal",
+        choices=("auto", "balanced", "size", "speed"),
+        help="what is best among all that hold the contract; auto: the first that holds "
+        "it, or balanced where nothing is limited",
+    )
+    group.add_argument(
+        "--budget", metavar="TIME", help="begin nothing else after this, like 10m"
+    )
+    group.add_argument(
+        "--allow-slower", action="store_true", help="ship what is slower than the original"
+    )
+    group.add_argument(
+        "--accept-estimates", action="store_true", help="let unmeasured figures decide"
+    )
+
+
+def read_order(args: argparse.Namespace) -> "Order":
+    """Return the order that flags and the project file give together; flags win.
+
+    Raises:
+        UsageError: No data, or a flag that cannot mean anything.
+        ConfigError: The project file is wrong.
+    """
+    from edgewright.core.contract import from_table
+    from edgewright.toolchain.recipe import Order, Project, load_project
+
+    path = args.project or (PROJECT if PROJECT.exists() else None)
+    project = load_project(path) if path else Project()
+    base = path.parent if path else Path()
+    return Order(
+        model=args.model,
+        data=args.data or _data(base, project.data.path),
+        device=args.device,
+        reference=args.reference or _beside(base, project.model.reference),
+        contract=from_table({**project.contract, **_asked(args)}),
+        out=args.out,
+        quantization=args.quantization or project.recipe.quantization,
+        precision={**project.recipe.precision, **_pins(args.precision)},
+        goal=args.goal or project.recipe.goal,
+        budget_s=_seconds(args.budget or project.recipe.budget),
+        policy=project.policy,
+        keys=project.data.keys,
+        pictures=project.data.pictures,
+        classes=project.data.classes,
+        metric=args.metric or project.data.metric,
+        trust=(*project.data.trust, *args.trust),
+        allow_synthetic=args.allow_synthetic or project.data.allow_synthetic,
+        allow_slower=args.allow_slower or project.recipe.allow_slower,
+        accept_estimates=args.accept_estimates or project.recipe.accept_estimates,
+    )
+
+
+def _pins(given: list[str]) -> dict[str, str]:
+    pins = dict(one.rpartition("=")[::2] for one in given)
+    if "" in pins:
+        raise UsageError(
+            f"--precision {given[list(pins).index('')]} names no layer",
+            hint="Write LAYER=FORM, like --precision head*=float.",
+        )
+    return pins
+
+
+def _seconds(budget: str) -> int:
+    """Return whole seconds, rounded up: a budget of 500ms is one."""
+    return -(-parse_duration_us(budget) // 1_000_000) if budget else 0
+
+
+def _asked(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the limits given as flags, by the contract's keys."""
+    asked: dict[str, Any] = {}
+    for flag, key, read, _ in _LIMITS:
+        value = getattr(args, flag[2:].replace("-", "_"))
+        if value is not None:
+            asked[key] = read(value)
+    for flag, key, _ in _SHARES:
+        value = getattr(args, flag[2:].replace("-", "_"))
+        if value is not None:
+            asked[key] = value
+    return asked
+
+
+def _beside(base: Path, path: str) -> Path | None:
+    return base / path if path else None
+
+
+def _data(base: Path, path: str) -> str | None:
+    """Return where the project's data are; a function's name stays as it is."""
+    if not path:
+        return None
+    beside = base / path
+    return path if ":" in path and not beside.exists() else str(beside)
