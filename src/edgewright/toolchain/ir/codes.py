@@ -56,7 +56,7 @@ def integers(bits: int) -> Coder:
 
 
 def by_channel(
-    weight: npt.NDArray[np.float32], coder: Coder, channel: int | None = None
+    weight: npt.NDArray[np.float32], how: int | Coder, channel: int | None = None
 ) -> Codes:
     """Return ``weight`` with one scale per slice along the axis of its channels.
 
@@ -67,9 +67,10 @@ def by_channel(
 
     Args:
         weight: float32, finite, any rank.
-        coder: What makes codes along an axis, or with one scale for None.
+        how: Bits, 2 to 8, or what makes codes along an axis, or with one scale for None.
         channel: The axis of what a layer puts out.
     """
+    coder = integers(how) if isinstance(how, int) else how
     axes = [a for a, size in enumerate(weight.shape) if weight.size >= _LEAST_SHARED * size]
     if channel in axes:
         return coder(weight, channel)
