@@ -139,6 +139,8 @@ def activation_bytes(graph: Graph, feed: Feed, tensors: Sequence[str]) -> dict[s
         QuantizeError: ONNX Runtime refuses the graph.
     """
     _check_feed(graph, feed)
+    if not tensors:
+        return {}  # asked for no outputs, the engine answers them all
     proto = graph.copy()
     sizes = [f"{index}_edgewright_size" for index in range(len(tensors))]
     for name, size in zip(tensors, sizes, strict=True):

@@ -52,7 +52,7 @@ class Technique(Protocol):
                 out has the first value listed there. Those in ``TechniqueInfo.free``
                 may be left out too.
             samples: Inputs to calibrate on; only read where
-                ``TechniqueInfo.calibrates`` is true.
+                ``TechniqueInfo.needs_samples`` says so.
 
         Raises:
             UsageError: A setting, or a node it names, that does not exist.
@@ -75,6 +75,8 @@ class TechniqueInfo:
             of the largest, with whatever settings.
         free: Settings whose values cannot be listed, each with what it is; empty by
             default.
+        calibrates_with: Settings, each with the value at which it needs samples too.
+        moves_with: Values of settings at which answers may move further than ``moves``.
     """
 
     name: str
@@ -84,6 +86,13 @@ class TechniqueInfo:
     settings: Mapping[str, tuple[str, ...]]
     moves: float = 1e-4
     free: Mapping[str, str] = field(default_factory=dict)
+    calibrates_with: Mapping[str, str] = field(default_factory=dict)
+    moves_with: Mapping[str, float] = field(default_factory=dict)
+
+    def needs_samples(self, settings: Mapping[str, str]) -> bool:
+        """Return whether it has to be given samples for ``settings``."""
+        asked = (settings.get(key) == value for key, value in self.calibrates_with.items())
+        return self.calibrates or any(asked)
 
 
 _NODES = {
@@ -128,6 +137,8 @@ TECHNIQUES = {
                 "granularity": ("channel", "tensor"),
                 "bits": ("8", "7"),
                 "ranges": ("minmax", "percentile", "entropy", "mse"),
+                "rounding": ("nearest", "learned"),
+                "bias": ("leave", "correct"),
             },
             moves=0.05,
             free=_NODES,
@@ -141,9 +152,11 @@ TECHNIQUES = {
                 "granularity": ("channel", "tensor"),
                 "signs": ("signed", "unsigned"),
                 "convolutions": ("leave", "convert"),
+                "rounding": ("nearest", "learned"),
             },
             moves=0.05,
             free=_NODES,
+            calibrates_with={"rounding": "learned"},
         ),
         TechniqueInfo(
             "weights",
@@ -151,11 +164,15 @@ TECHNIQUES = {
             calibrates=False,
             exact=False,
             settings={
-                "form": ("float16", "int8", "int4"),
+                "form": ("float16", "int8", "int4", "ternary", "binary"),
                 "block": ("channel", "32", "64", "128"),
+                "rounding": ("nearest", "learned"),
             },
             moves=0.15,
             free=_NODES,
+            calibrates_with={"rounding": "learned"},
+            # Signs alone, of weights that were not trained to be signs, answer little.
+            moves_with={"binary": 1.0},
         ),
     )
 }

@@ -16,10 +16,17 @@ Source: B. Jacob et al., "Quantization and Training of Neural Networks for Effic
 Integer-Arithmetic-Only Inference", CVPR 2018; ONNX DynamicQuantizeLinear, MatMulInteger.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from edgewright.core.errors import QuantizeError
-from edgewright.toolchain.ir.graph import Graph, has_subgraphs
+from edgewright.toolchain.ir.codes import along
+from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.learn import Learned, Wanted, learn, said
+from edgewright.toolchain.ir.linear import layers_of
+from edgewright.toolchain.ir.observe import batches, check_samples
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.ir.tidy import tidy
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
@@ -43,6 +50,7 @@ def quantize_dynamic(
     per_channel: bool = True,
     signed: bool = True,
     convolutions: bool = False,
+    samples: Samples | None = None,
     skip: frozenset[str] = frozenset(),
 ) -> Applied:
     """Return ``graph`` with int8 weights and activations quantized at run time.
@@ -53,6 +61,8 @@ def quantize_dynamic(
             per tensor.
         signed: int8 weights instead of uint8 ones of the same values.
         convolutions: Convert these too.
+        samples: Real inputs, to round weights by what answers lose; None to round them to
+            the nearest.
         skip: Nodes of ``graph``, by name, that go on computing in floats.
 
     Raises:
@@ -71,7 +81,9 @@ def quantize_dynamic(
             f"the graph is quantized already: it has {found[0]}",
             hint="Give the float model it was made from.",
         )
-    rewrite = Rewrite(graph.copy(), Method(per_channel, signed, convolutions, skip))
+    method = Method(per_channel, signed, convolutions, skip)
+    learned = [] if samples is None else _learned(graph, samples, method)
+    rewrite = Rewrite(graph.copy(), method, _upright(learned))
     proto = rewrite.perform()
     if not rewrite.converted:
         raise QuantizeError(
@@ -79,7 +91,35 @@ def quantize_dynamic(
             f"{rewrite.left() or 'none has a constant float weight'}",
             hint="Leave dynamic out of the recipe for this model.",
         )
-    return Applied(tidy(proto), changed=True, notes=rewrite.notes())
+    notes = (*rewrite.notes(), *([said(learned)] if learned else []))
+    return Applied(tidy(proto), changed=True, notes=notes)
+
+
+def _upright(learned: Sequence[Learned]) -> dict[str, npt.NDArray[np.int8]]:
+    """Return the codes by their node, a row for each input of a matrix."""
+    return {
+        one.wanted.name: np.ascontiguousarray(one.codes.T)
+        if one.wanted.layer.transposed
+        else one.codes
+        for one in learned
+    }
+
+
+def _learned(graph: Graph, samples: Samples, method: Method) -> list[Learned]:
+    """Return the codes of every weight that a layer alone reads."""
+    held = {tensor.name: tensor for tensor in graph.proto.graph.initializer}
+    wanted = []
+    for name, layer in layers_of(graph).items():
+        if layer.node.name in method.skip or (layer.is_conv and not method.convolutions):
+            continue
+        if any(a.name == "alpha" and a.f != 1 for a in layer.node.attribute):
+            continue
+        weight = np.asarray(array_of(held[name]), np.float32)
+        if np.isfinite(weight).all():
+            codes = along(weight, layer.channel if method.per_channel else None, 8)
+            wanted.append(Wanted(layer, weight, codes.scale, codes.values, 127))
+    feeds = batches(graph, samples, [one.layer.node.input[0] for one in wanted])
+    return list(learn(graph, feeds, wanted))
 
 
 class _Dynamic:
@@ -89,15 +129,17 @@ class _Dynamic:
         self,
         graph: Graph,
         settings: Mapping[str, str],
-        samples: Samples | None = None,  # noqa: ARG002  it looks at no samples
+        samples: Samples | None = None,
     ) -> Applied:
         """Return the graph after ``quantize_dynamic``."""
         settled = settle("dynamic", settings)
+        learns = settled["rounding"] == "learned"
         return quantize_dynamic(
             graph,
             per_channel=settled["granularity"] == "channel",
             signed=settled["signs"] == "signed",
             convolutions=settled["convolutions"] == "convert",
+            samples=check_samples(graph, samples, "dynamic") if learns else None,
             skip=skipped(settled, graph),
         )
 

@@ -9,6 +9,7 @@ in the shape that ONNX Runtime fuses into one kernel.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -54,8 +55,14 @@ class Method:
 class Rewrite:
     """Rewrites one model and remembers what it did."""
 
-    def __init__(self, proto: ModelProto, method: Method) -> None:
-        """Take over ``proto``, which is changed."""
+    def __init__(
+        self, proto: ModelProto, method: Method, learned: Mapping[str, npt.NDArray[np.int8]]
+    ) -> None:
+        """Take over ``proto``, which is changed.
+
+        ``learned`` are codes by the node's name, a row for each input of a matrix.
+        """
+        self._learned = learned
         self._proto = proto
         self._method = method
         graph = proto.graph
@@ -206,7 +213,7 @@ class Rewrite:
     ) -> None:
         """Emit the product of the activation ``x`` and a weight, by name and channel axis."""
         name, weight, axis = form
-        stored, scale, zero = self._coded(name, weight, axis)
+        stored, scale, zero = self._coded(node, name, weight, axis)
         q, step, point = self._activation(x)
         sums, wide = f"{out}/sums", f"{out}/wide"
         made = self._emit(kind, [q, stored, point, *([zero] if zero else [])], sums)
@@ -217,14 +224,17 @@ class Rewrite:
         both = self._emit("Mul", [step, scale], f"{out}/scales").output[0]
         self._emit("Mul", [wide, both], out)
 
-    def _coded(self, name: str, weight: Floats, axis: int) -> tuple[str, str, str]:
+    def _coded(
+        self, node: NodeProto, name: str, weight: Floats, axis: int
+    ) -> tuple[str, str, str]:
         """Return the names of the codes, of the scale and of the zero point."""
         per_channel = self._method.per_channel
         codes = along(weight, axis if per_channel else None, _BITS)
-        values: npt.NDArray[np.generic] = codes.values
+        learned = self._learned.get(node.name, codes.values)
+        values: npt.NDArray[np.generic] = learned
         zero = ""
         if not self._method.signed:
-            values = (codes.values.astype(np.int16) + _MIDDLE).astype(np.uint8)
+            values = (learned.astype(np.int16) + _MIDDLE).astype(np.uint8)
             zero = self._keep("middle", np.array(_MIDDLE, np.uint8))
         stored = self._keep(f"{name}/codes", values)
         # A convolution's channel is followed by its places, a matrix's is the last.

@@ -30,6 +30,7 @@ from edgewright.toolchain.techniques.quantize.static import (
 
 _SHARE = 1000  # permille
 _INT8 = TensorProto.INT8
+_ROUNDINGS = ("nearest", "learned")
 
 
 def quantize(
@@ -39,6 +40,8 @@ def quantize(
     per_channel: bool = True,
     bits: int = 8,
     ranges: str = "minmax",
+    rounding: str = "nearest",
+    correct_bias: bool = False,
     skip: frozenset[str] = frozenset(),
 ) -> Applied:
     """Return ``graph`` with int8 weights and 8-bit activations.
@@ -50,6 +53,8 @@ def quantize(
         bits: Of a weight, 8 or 7; either takes a byte.
         ranges: How those of activations are chosen: ``minmax``, ``percentile``,
             ``entropy`` or ``mse``, as ``choose`` defines them.
+        rounding: Of weights, ``nearest`` or ``learned``: by what answers lose.
+        correct_bias: Take the mean error of each layer out of its bias.
         skip: Nodes of ``graph``, by name, that go on computing in floats.
 
     Raises:
@@ -58,7 +63,10 @@ def quantize(
             activation is not finite, or the quantizer refuses the graph.
         DataError: No samples, or samples that do not fit the inputs.
     """
-    method = Method(per_channel, bits, ranges, skip)
+    if rounding not in _ROUNDINGS:
+        raise ValueError(f"rounding must be nearest or learned, got {rounding!r}")
+    learned = rounding == "learned"
+    method = Method(per_channel, bits, ranges, skip, learned=learned, correct=correct_bias)
     check_nodes(graph, skip)
     _check(graph)
     check_samples(graph, samples, "quantize")
@@ -108,6 +116,8 @@ class _Quantize:
             per_channel=channel,
             bits=int(settled["bits"]),
             ranges=settled["ranges"],
+            rounding=settled["rounding"],
+            correct_bias=settled["bias"] == "correct",
             skip=skipped(settled, graph),
         )
 

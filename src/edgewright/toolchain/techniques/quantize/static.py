@@ -24,6 +24,7 @@ from edgewright.toolchain.techniques.quantize.calibrate import calibrate
 from edgewright.toolchain.techniques.quantize.choose import CHOOSERS, Range
 from edgewright.toolchain.techniques.quantize.fills import choose_ranges
 from edgewright.toolchain.techniques.quantize.histogram import BINS
+from edgewright.toolchain.techniques.quantize.refine import Refinery
 
 # Sorted: left to itself the quantizer walks a set, in an order that changes by the day.
 _OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
@@ -33,7 +34,8 @@ _OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 _OPTIONS = {"QuantizeBias": False}
 
 _NAMED = 5
-_BITS = (8, 7)
+# The largest code the quantizer gives a weight, which its counterpart below zero mirrors.
+_LARGEST = {8: 127, 7: 64}
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
@@ -46,16 +48,20 @@ class Method:
         bits: Of a weight, 8 or 7.
         ranges: A name in ``CHOOSERS``.
         skip: Nodes, by name, that are not quantized.
+        learned: Round weights by what answers lose instead of to the nearest.
+        correct: Correct biases by the mean error of their layer.
     """
 
     per_channel: bool = True
     bits: int = 8
     ranges: str = "minmax"
     skip: frozenset[str] = frozenset()
+    learned: bool = False
+    correct: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what there is no way to do."""
-        if self.bits not in _BITS:
+        if self.bits not in _LARGEST:
             raise ValueError(f"bits must be 7 or 8, got {self.bits}")
         if self.ranges not in CHOOSERS:
             known = ", ".join(CHOOSERS)
@@ -102,6 +108,11 @@ def quantize_static(
             folder / "int8.onnx", use_external_data_format=False
         )
         proto = onnx.load(folder / "int8.onnx")
+    refinery = Refinery(graph, proto)
+    if method.learned:
+        notes += refinery.round(feeds, _LARGEST[method.bits])
+    if method.correct:
+        notes += refinery.correct(feeds)
     left = [node.name for node in graph.proto.graph.node if node.name in method.skip]
     return tidy(proto), (*notes, *_said(left))
 
