@@ -29,10 +29,13 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", type=Path, metavar="FILE.onnx", help="default <name of MODEL>.onnx"
     )
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE.npz", help="real inputs to check parity on"
+    )
     add_wish(parser)
 
 
-def add_wish(parser: argparse.ArgumentParser) -> None:
+def add_wish(parser: argparse._ActionsContainer) -> None:
     """Add the arguments that ``read_wish`` reads."""
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="for a callable: .safetensors or .pt"
@@ -56,9 +59,6 @@ def add_wish(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--opset", type=int, metavar="N", help="to write; default what the exporter prefers"
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="FILE.npz", help="real inputs to check parity on"
     )
     parser.add_argument(
         "--trust-pickle", action="store_true", help="load files that may run any code"
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{out} is a folder", hint="Name the file: -o FILE.onnx.")
     if out.exists() and not args.force:
         raise UsageError(f"{out} is there already", hint="Give --force to overwrite it.")
-    wish = read_wish(args)
+    wish = read_wish(args, args.data)
     with (
         output.status(args, f"importing {args.model}"),
         tempfile.TemporaryDirectory(prefix="edgewright-") as folder,
@@ -102,8 +102,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_wish(args: argparse.Namespace) -> "Wish":
+def read_wish(args: argparse.Namespace, data: Path | None) -> "Wish":
     """Return what the flags ask for.
+
+    Args:
+        args: What was given.
+        data: An npz file with real inputs to check parity on.
 
     Raises:
         UsageError: A flag that cannot mean anything.
@@ -115,7 +119,7 @@ def read_wish(args: argparse.Namespace) -> "Wish":
     freeze: dict[str, int] = {}
     for text in args.freeze:
         freeze |= parse_freeze(text)
-    samples = load_samples(args.data) if args.data else None
+    samples = load_samples(data) if data else None
     judged = DataKeys().evaluate_inputs
     if samples is not None and judged in samples:
         # A file as optimize takes it: of its arrays, the inputs that are judged by.

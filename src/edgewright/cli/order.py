@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgewright.cli.importing import add_wish, read_wish
 from edgewright.core.errors import UsageError
 from edgewright.core.units import parse_bytes, parse_duration_us, parse_power_mw
 
@@ -36,7 +37,9 @@ _SHARES = (
 
 def add_order(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that ``read_order`` reads."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
+    parser.add_argument(
+        "model", metavar="MODEL", help="an ONNX model, or anything that import makes ONNX of"
+    )
     parser.add_argument(
         "--device", default="host", metavar="NAME", help="host, or a name in the catalogue"
     )
@@ -51,6 +54,7 @@ def add_order(parser: argparse.ArgumentParser) -> None:
     )
     _add_data(parser.add_argument_group("data"))
     _add_search(parser.add_argument_group("search"))
+    add_wish(parser.add_argument_group("import", "as edgewright import takes them"))
     limits = parser.add_argument_group("contract", "these override the project's [contract]")
     for flag, _, _, what in _LIMITS:
         limits.add_argument(flag, metavar="LIMIT", help=what)
@@ -131,6 +135,7 @@ def read_order(args: argparse.Namespace) -> "Order":
     base = path.parent if path else Path()
     return Order(
         model=args.model,
+        wish=read_wish(args, None),
         data=args.data or _data(base, project.data.path),
         device=args.device,
         reference=args.reference or _beside(base, project.model.reference),

@@ -51,6 +51,7 @@ def text(report: "Report", folder: Path) -> str:
         "",
         output.table(head, rows),
         *_belongs(report),
+        *(f"brought in: {line}" for line in report.brought),
         *_fidelity(report),
         *_doubts(report),
         "",

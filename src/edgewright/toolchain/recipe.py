@@ -40,6 +40,7 @@ from edgewright.toolchain.planner.values import (
     written,
 )
 from edgewright.toolchain.report import page
+from edgewright.toolchain.sources import Wish
 
 __all__ = ["Event", "Order", "Plan", "Project", "Recipe", "Report", "carry_out", "optimize"]
 
@@ -153,6 +154,7 @@ class Wishes(TypedDict, total=False):
     metric: str
     trust: tuple[str, ...]
     allow_synthetic: bool
+    wish: Wish
     precision: Mapping[str, str]
     allow_slower: bool
     accept_estimates: bool
@@ -174,7 +176,7 @@ def optimize(
     """Return the report on the best candidate that meets ``contract``.
 
     Args:
-        model: An ONNX model.
+        model: An ONNX model, or anything ``sources.bring`` makes ONNX of.
         data: Real inputs, in a form that ``Order`` names.
         reference: The model whose answers count; ``model`` itself when None.
         contract: What must hold; the default limits only the accuracy lost.
@@ -189,7 +191,7 @@ def optimize(
         EdgewrightError: Whatever else ``carry_out`` raises.
     """
     order = Order(
-        model=Path(model),
+        model=model,
         data=data,
         reference=Path(reference) if reference is not None else None,
         contract=contract or Contract(),
@@ -292,7 +294,7 @@ class _Run:
             bench=bench,
             ledger=ledger,
             rules=_rules(given),
-            source=self.order.model,
+            source=given.model,
             budget_s=given.recipe.budget_s,
             say=self.stage,
             folder=work / "probe",
@@ -376,6 +378,7 @@ def _report(given: Inputs, search: Search, ground: Ground) -> Report:
         changed=outcome.changed(decide(search.before, search.rules), decision),
         stopped=search.stopped,
         doubts=ground.doubts,
+        brought=given.brought,
         coverage=ground.coverage,
     )
 

@@ -20,17 +20,19 @@ RECIPE = Recipe(
     contract=Contract(), policy=Policy(), classes=("a", "b"), tools={},
 )  # fmt: skip
 PI = profile.find("raspberry-pi-5")
-HALF, INT4 = ["fp16-weights"], ["int4-weights"]
-INT8 = ["int8-weights", "int8-dynamic", "int8-per-channel", "int8-per-tensor"]
+HALF, INT4 = ["fp16-weights"], ["int4-weights", "int4-learned"]
+INT8 = [
+    "int8-weights", "int8-smooth", "int8-dynamic", "int8-per-channel", "int8-per-tensor"
+]  # fmt: skip
 GRAPH = check(quarters(), "m")
 
 
 @pytest.mark.parametrize(
     ("quantization", "names", "choosable"),
     [
-        ("auto", ["float", "fused", *HALF, *INT8, *INT4], 8),
-        ("int8", ["float", *INT8], 4),
-        ("int4", ["float", *INT4], 1),
+        ("auto", ["float", "fused", *HALF, *INT8, *INT4], 10),
+        ("int8", ["float", *INT8], 5),
+        ("int4", ["float", *INT4], 2),
         ("fp16", ["float", *HALF], 1),
         ("none", ["float", "fused"], 2),
     ],
@@ -73,8 +75,9 @@ def test_weights_are_narrow_where_full_ones_overflow(isa, bits):
     steps = [s for c in plan.candidates for s in c.steps if s.technique == "quantize"]
     assert [step.settings["bits"] for step in steps] == [bits, bits]
     assert all(("overflow" in step.reason) is (bits == "7") for step in steps)
-    (dynamic,) = (s for c in plan.candidates for s in c.steps if s.technique == "dynamic")
-    assert dynamic.settings["signs"] == ("unsigned" if bits == "7" else "signed")
+    dynamic = [s for c in plan.candidates for s in c.steps if s.technique == "dynamic"]
+    signs = {step.settings["signs"] for step in dynamic}
+    assert signs == {"unsigned" if bits == "7" else "signed"}
 
 
 @pytest.mark.parametrize("form", PRECISIONS)

@@ -15,6 +15,7 @@ from edgewright.core.errors import DataError, ModelError, UsageError
 from edgewright.core.profile import DeviceProfile
 from edgewright.core.records import nearest
 from edgewright.core.tensors import TensorSpec
+from edgewright.toolchain import sources
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import load as load_graph
 from edgewright.toolchain.ir.load import source_digest
@@ -30,6 +31,7 @@ from edgewright.toolchain.planner.values import (
     Plan,
     Recipe,
 )
+from edgewright.toolchain.sources import Wish
 
 HOST, AUTO = "host", "auto"
 _SYNTHETIC = {"calibrate": 128, "evaluate": 256}
@@ -41,7 +43,7 @@ class Order:
     """What ``optimize`` is called with.
 
     Attributes:
-        model: The ONNX model.
+        model: The ONNX model, or anything that ``sources.bring`` makes ONNX of.
         data: Real inputs: an npz file, a folder of pictures by class, a csv, tsv or
             parquet table, or ``module:callable``; None with ``allow_synthetic`` only.
         device: ``host`` for this machine, or a name in the catalogue.
@@ -60,13 +62,14 @@ class Order:
             ``module:callable``; ``auto`` takes what the data call for.
         trust: Doubts about the data that are accepted, by name.
         allow_synthetic: Make inputs up where there are none; stays on the record.
+        wish: How the model is brought in, where it is not plain ONNX.
         precision: What layers are pinned to, by a node's name or a pattern like ``head*``:
             one of ``plan.PRECISIONS``.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
 
-    model: Path
+    model: str | Path
     data: str | Path | None
     device: str = HOST
     reference: Path | None = None
@@ -82,6 +85,7 @@ class Order:
     metric: str = AUTO
     trust: tuple[str, ...] = ()
     allow_synthetic: bool = False
+    wish: Wish = field(default_factory=Wish)
     precision: Mapping[str, str] = field(default_factory=dict)
     allow_slower: bool = False
     accept_estimates: bool = False
@@ -121,7 +125,15 @@ class Order:
     @property
     def folder(self) -> Path:
         """The folder to make."""
-        return self.out or Path("out") / self.model.stem
+        return self.out or Path("out") / self.stem
+
+    @property
+    def stem(self) -> str:
+        """What the model is called: its file's stem, or its callable's module."""
+        text = str(self.model)
+        if ":" in text and not Path(text).exists():
+            return text.partition(":")[0].rpartition(".")[2] or "model"
+        return Path(text).stem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +141,8 @@ class Inputs:
     """What a run works with, all of it checked.
 
     Attributes:
+        model: The file the graph is from; made by ``sources`` where it was not ONNX.
+        brought: What bringing it in came to, one sentence each.
         graph: The model.
         reference: The file whose answers count.
         data: What candidates are calibrated on and judged by.
@@ -139,6 +153,8 @@ class Inputs:
         plan: What is tried.
     """
 
+    model: Path
+    brought: tuple[str, ...]
     graph: Graph
     reference: Path
     data: Dataset
@@ -160,17 +176,18 @@ def read(order: Order) -> Inputs:
     """
     host = probe.probe()
     device = host if order.device == HOST else profile.find(order.device)
-    graph = load_graph(order.model)
-    _check_interface(graph, order.model.name)
-    reference = order.reference or order.model
-    if reference != order.model:
+    model, sha256, brought = _bring(order)
+    graph = load_graph(model)
+    _check_interface(graph, Path(order.model).name)
+    reference = order.reference or model
+    if reference != model:
         _check_alike(graph, load_graph(reference), reference.name)
     data = _data(order, graph)
     recipe = Recipe(
         format=FORMAT,
-        model=order.model.stem,
-        model_sha256=source_digest(order.model),
-        reference_sha256=source_digest(reference),
+        model=order.stem,
+        model_sha256=sha256,
+        reference_sha256=sha256 if reference == model else source_digest(reference),
         data_sha256=data.sha256,
         device=order.device,
         contract=order.contract,
@@ -195,7 +212,41 @@ def read(order: Order) -> Inputs:
         )
     machines = _machine(order.device, device), _machine(HOST, host)
     plan = make_plan(recipe, device, graph)
-    return Inputs(graph, reference, data, *machines, device, recipe, plan)
+    return Inputs(model, brought, graph, reference, data, *machines, device, recipe, plan)
+
+
+def _bring(order: Order) -> tuple[Path, str, tuple[str, ...]]:
+    """Return the ONNX file, the digest of what was given, and what is to be said of it."""
+    path = Path(order.model)
+    wish = order.wish
+    asked = (wish.weights, wish.inputs, wish.freeze, wish.keep_dynamic, wish.opset)
+    if path.suffix.lower() == ".onnx" and not any(asked):
+        return path, source_digest(path), ()
+    data = Path(str(order.data)) if order.data is not None else None
+    if wish.samples is None and data is not None and data.suffix == ".npz":
+        wish = replace(wish, samples=_parity_samples(data, order.keys.evaluate_inputs))
+    folder = order.folder.with_name(f"{order.folder.name}.source")
+    found = sources.bring(str(order.model), wish, folder)
+    said = (
+        f"{found.kind} by {found.exporter}: within {found.parity:.1e} of its source on "
+        f"{found.rows} {'real' if found.real else 'made-up'} rows"
+    )
+    return found.path, found.sha256, (said, *found.notes)
+
+
+def _parity_samples(path: Path, key: str) -> Mapping[str, npt.NDArray[np.generic]]:
+    """Return the evaluation inputs of a data file by the model's names, where it has them."""
+    arrays = sources.load_samples(path)
+    if key in arrays:
+        return {key: arrays[key]}
+    part = "evaluate_"
+    truth = {"evaluate_labels", "evaluate_targets", "evaluate_boxes"}
+    named = {
+        name.removeprefix(part): array
+        for name, array in arrays.items()
+        if name.startswith(part) and name not in truth
+    }
+    return named or arrays
 
 
 def _goal(order: Order) -> str:

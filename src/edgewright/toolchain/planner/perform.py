@@ -172,7 +172,7 @@ class Workshop:
         return self._done[path]
 
     def _apply(self, graph: Graph, step: Step) -> Applied:
-        calibrates = TECHNIQUES[step.technique].calibrates
+        calibrates = TECHNIQUES[step.technique].needs_samples(step.settings)
         key = ""
         if self.cache is not None:
             samples = self._samples_digest() if calibrates else ""

@@ -24,6 +24,9 @@ _FUSE = Step(
 _EQUALISE = Step(
     "equalise", {}, "one scale fits all channels better when they are equally large"
 )
+_SMOOTH = Step(
+    "smooth", {}, "what is large in an activation rounds badly, unless weights bear some of it"
+)
 _QUARTER = "a quarter of the weight bytes and 8-bit arithmetic"
 _SCALES = {
     "channel": "one scale a channel keeps more of the answers",
@@ -92,15 +95,26 @@ def _narrow(form: str, device: DeviceProfile, graph: Graph) -> list[CandidatePla
     kind, block, reason = _WEIGHTS[form]
     stored = Step("weights", {"form": kind, "block": block}, reason)
     found = [CandidatePlan(f"{form}-weights", (_FUSE, stored), choosable=True)]
+    if form == "int4":
+        found.append(CandidatePlan("int4-learned", (_FUSE, _learned(stored)), choosable=True))
     if form == "int8":
         if _matrices(graph) >= _MOSTLY:
-            steps = (_FUSE, _dynamic(device))
-            found.append(CandidatePlan("int8-dynamic", steps, choosable=True))
+            last = _dynamic(device)
+            found += [
+                CandidatePlan("int8-smooth", (_FUSE, _SMOOTH, last), choosable=True),
+                CandidatePlan("int8-dynamic", (_FUSE, last), choosable=True),
+            ]
         found += [
             CandidatePlan(f"int8-per-{scale}", _static(scale, device), choosable=True)
             for scale in _SCALES
         ]
     return found
+
+
+def _learned(stored: Step) -> Step:
+    settings = {**stored.settings, "rounding": "learned"}
+    why = "each weight rounded to where the layer's answers on real inputs lose least"
+    return replace(stored, settings=settings, reason=f"{stored.reason}; {why}")
 
 
 def pinned(candidate: CandidatePlan, precision: Mapping[str, str]) -> CandidatePlan:
@@ -161,10 +175,8 @@ def _matrices(graph: Graph) -> float:
 
 
 def _why_not(technique: str, asked: str) -> str:
-    if technique == "dynamic" and asked in {"auto", "int8"}:
+    if technique in {"dynamic", "smooth"} and asked in {"auto", "int8"}:
         return "hardly any weights are in matrices; convolutions are faster in other ways"
-    if technique == "smooth":
-        return "tried by name only"
     return f"the recipe asks for {'no quantization' if asked == 'none' else asked}"
 
 

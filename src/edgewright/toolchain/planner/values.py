@@ -296,6 +296,7 @@ class Report:
         samples: How many samples there were to evaluate and to calibrate on.
         doubts: What is doubtful about the data, accepted or merely told.
         coverage: Samples of each class, where answers are classes.
+        brought: What bringing the model in came to, where it was not ONNX.
     """
 
     format: int
@@ -321,6 +322,7 @@ class Report:
     stopped: str = ""
     doubts: tuple[DoubtLine, ...] = ()
     coverage: tuple[CoverageLine, ...] = ()
+    brought: tuple[str, ...] = ()
 
     def candidate(self, name: str) -> CandidateReport:
         """Return the candidate called ``name``; a ValueError when there is none."""
