@@ -24,6 +24,8 @@ from edgewright.toolchain.measure.data import DataKeys, Dataset, Given, assemble
 from edgewright.toolchain.measure.forms import Form, Pictures
 from edgewright.toolchain.planner.plan import PRECISIONS, make_plan
 from edgewright.toolchain.planner.values import (
+    COSINE,
+    FIDELITY,
     FORMAT,
     GOALS,
     QUANTIZATIONS,
@@ -34,6 +36,8 @@ from edgewright.toolchain.planner.values import (
 from edgewright.toolchain.sources import Wish
 
 HOST, AUTO = "host", "auto"
+_VECTORS = ("embed", "pooler", "feature", "hidden_state", "sentence")
+_CLOSE = 5  # nodes before the answer
 _SYNTHETIC = {"calibrate": 128, "evaluate": 256}
 _TOOLS = ("edgewright", "numpy", "onnx", "onnxruntime")
 
@@ -356,4 +360,28 @@ def _classes(order: Order, given: Given, graph: Graph) -> tuple[str, ...]:
 def _metric(order: Order, data: Dataset, graph: Graph) -> str:
     if order.metric != AUTO:
         return order.metric
-    return metrics.fitting(data, graph.inputs, graph.outputs)
+    found = metrics.fitting(data, graph.inputs, graph.outputs)
+    return COSINE if found == FIDELITY and _embeds(graph) else found
+
+
+def _embeds(graph: Graph) -> bool:
+    """Return whether the answer is a vector rather than a row of class scores.
+
+    By what it is called, or because it is brought to length 1 at the end: the largest
+    number of a vector means nothing.
+    """
+    (output,) = graph.outputs
+    if any(word in output.name.lower() for word in _VECTORS):
+        return True
+    writers = {name: node for node in graph.proto.graph.node for name in node.output}
+    left, seen = [(output.name, 0)], set()
+    while left:
+        name, depth = left.pop()
+        node = writers.get(name)
+        if node is None or name in seen or depth > _CLOSE:
+            continue
+        if node.op_type in {"LpNormalization", "ReduceL2"}:
+            return True
+        seen.add(name)
+        left += [(source, depth + 1) for source in node.input]
+    return False
