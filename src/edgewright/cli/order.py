@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from edgewright.core.units import parse_bytes, parse_duration_us, parse_power_mw
 
 if TYPE_CHECKING:
     from edgewright.toolchain.recipe import Order
+    from edgewright.toolchain.sources import Wish
 
 PROJECT = Path("edgewright.toml")
 
@@ -42,6 +44,15 @@ def add_order(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device", default="host", metavar="NAME", help="host, or a name in the catalogue"
+    )
+    parser.add_argument(
+        "--target", metavar="NAME", help="what to compile for; default the first it runs"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="fix the batch: a device answers one by one, so 1 is all there is",
     )
     parser.add_argument(
         "--reference", type=Path, metavar="MODEL", help="whose answers count; default MODEL"
@@ -135,7 +146,8 @@ def read_order(args: argparse.Namespace) -> "Order":
     base = path.parent if path else Path()
     return Order(
         model=args.model,
-        wish=read_wish(args, None),
+        wish=_wish(args),
+        target=args.target or project.recipe.target,
         data=args.data or _data(base, project.data.path),
         device=args.device,
         reference=args.reference or _beside(base, project.model.reference),
@@ -155,6 +167,20 @@ def read_order(args: argparse.Namespace) -> "Order":
         allow_slower=args.allow_slower or project.recipe.allow_slower,
         accept_estimates=args.accept_estimates or project.recipe.accept_estimates,
     )
+
+
+def _wish(args: argparse.Namespace) -> "Wish":
+    """Return how the model is brought in, its batch fixed where that is asked."""
+    wish = read_wish(args, None)
+    if args.batch_size is None:
+        return wish
+    if args.batch_size != 1:
+        raise UsageError(
+            f"a batch of {args.batch_size} cannot be proven: a device answers one sample at "
+            "a time, and latency, golden answers and gates are about that",
+            hint="Leave the batch free, or fix it with --batch-size 1.",
+        )
+    return replace(wish, freeze={**wish.freeze, "batch": 1})
 
 
 def _pins(given: list[str]) -> dict[str, str]:

@@ -101,6 +101,7 @@ class RecipeTable:
         goal: ``size``, ``speed``, ``balanced`` or ``auto``.
         budget: How long to search, like ``"10m"``; no end when empty.
         precision: What layers are pinned to, by a node's name or a pattern.
+        target: What is compiled for; ``auto`` takes the first the device runs.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -109,6 +110,7 @@ class RecipeTable:
     goal: str = inputs.AUTO
     budget: str = ""
     precision: dict[str, str] = field(default_factory=dict)
+    target: str = inputs.AUTO
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -156,6 +158,7 @@ class Wishes(TypedDict, total=False):
     allow_synthetic: bool
     wish: Wish
     precision: Mapping[str, str]
+    target: str
     allow_slower: bool
     accept_estimates: bool
     policy: Policy

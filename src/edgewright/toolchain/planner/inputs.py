@@ -34,6 +34,7 @@ from edgewright.toolchain.planner.values import (
     Recipe,
 )
 from edgewright.toolchain.sources import Wish
+from edgewright.toolchain.targets import TARGETS
 
 HOST, AUTO = "host", "auto"
 _VECTORS = ("embed", "pooler", "feature", "hidden_state", "sentence")
@@ -69,6 +70,7 @@ class Order:
         wish: How the model is brought in, where it is not plain ONNX.
         precision: What layers are pinned to, by a node's name or a pattern like ``head*``:
             one of ``plan.PRECISIONS``.
+        target: A name in ``targets``; ``auto`` takes the first the device runs.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -91,35 +93,25 @@ class Order:
     allow_synthetic: bool = False
     wish: Wish = field(default_factory=Wish)
     precision: Mapping[str, str] = field(default_factory=dict)
+    target: str = AUTO
     allow_slower: bool = False
     accept_estimates: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a wish we have no word for."""
-        if self.quantization not in QUANTIZATIONS:
-            raise UsageError(
-                f"quantization cannot be {self.quantization!r}",
-                hint=nearest(self.quantization, list(QUANTIZATIONS)),
-            )
-        if self.goal not in {AUTO, *GOALS}:
-            raise UsageError(
-                f"goal cannot be {self.goal!r}", hint=nearest(self.goal, [AUTO, *GOALS])
-            )
+        _known("quantization", self.quantization, QUANTIZATIONS)
+        _known("goal", self.goal, (AUTO, *GOALS))
+        _known("target", self.target, (AUTO, *TARGETS))
+        for name in self.trust:
+            _known("trust", name, doubts.KINDS)
+        for layer, form in self.precision.items():
+            if not layer or "," in layer:
+                raise UsageError(f"there is no layer {layer!r} to pin to {form}")
+            _known(f"precision of {layer}", form, PRECISIONS)
         if self.budget_s < 0:
             raise UsageError(f"budget must be at least 0 s, got {self.budget_s}")
         if self.metric != AUTO:
             metrics.parse(self.metric)
-        for name in self.trust:
-            if name not in doubts.KINDS:
-                raise UsageError(
-                    f"there is no doubt {name!r}", hint=nearest(name, list(doubts.KINDS))
-                )
-        for layer, form in self.precision.items():
-            if form not in PRECISIONS or not layer or "," in layer:
-                raise UsageError(
-                    f"a layer cannot be pinned by {layer}={form}",
-                    hint=nearest(form, list(PRECISIONS)),
-                )
         if self.data is None and not self.allow_synthetic:
             raise UsageError(
                 "no data: real inputs are needed to calibrate and to judge",
@@ -169,6 +161,11 @@ class Inputs:
     plan: Plan
 
 
+def _known(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{what} cannot be {value!r}", hint=nearest(value, list(known)))
+
+
 def read(order: Order) -> Inputs:
     """Return everything ``order`` names, checked against each other.
 
@@ -205,6 +202,7 @@ def read(order: Order) -> Inputs:
         trusted=tuple(sorted(order.trust)),
         synthetic=data.synthetic,
         precision=dict(order.precision),
+        target="" if order.target == AUTO else order.target,
         allow_slower=order.allow_slower,
         accept_estimates=order.accept_estimates,
     )

@@ -181,11 +181,13 @@ def _why_not(technique: str, asked: str) -> str:
 
 
 def _target(recipe: Recipe, device: DeviceProfile) -> str:
-    for info in TARGETS.values():
+    wanted = [info for name, info in TARGETS.items() if recipe.target in {"", name}]
+    for info in wanted:
         if info.engine in device.engines:
             return info.name
     runs = ", ".join(device.engines) or "none we know"
     raise TargetError(
-        f"{recipe.device} runs {runs}; edgewright lowers to {', '.join(TARGETS)}",
+        f"{recipe.device} runs {runs}; edgewright lowers to "
+        f"{', '.join(info.name for info in wanted)}",
         hint="Choose a device that runs one of them: edgewright devices list.",
     )

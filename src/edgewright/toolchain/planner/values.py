@@ -47,6 +47,7 @@ class Recipe:
         trusted: Doubts about the data that were accepted, by name.
         synthetic: Whether inputs were made up; then nothing is known of accuracy.
         precision: What layers are pinned to, by name or pattern.
+        target: A name in ``targets``; empty for the first the device runs.
     """
 
     format: int
@@ -68,6 +69,7 @@ class Recipe:
     trusted: tuple[str, ...] = ()
     synthetic: bool = False
     precision: dict[str, str] = field(default_factory=dict)
+    target: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a wish we have no word for."""
