@@ -23,6 +23,7 @@ COMMANDS = (
     "optimize",
     "bench",
     "report",
+    "explain",
     "pack",
     "verify",
     "keys",
