@@ -24,6 +24,7 @@ COMMANDS = (
     "bench",
     "report",
     "explain",
+    "compare",
     "pack",
     "verify",
     "keys",
