@@ -55,11 +55,12 @@ class Search:
     before: list[Known] = field(default_factory=list)
     stopped: str = ""
 
-    def run(self, better: Callable[[], None]) -> None:
+    def run(self, better: Callable[[], None], tried: Callable[[str], None]) -> None:
         """Try candidates until there is a reason to stop.
 
         Args:
             better: Called whenever another candidate is the best so far.
+            tried: Called with the name of each candidate once it is judged or left out.
 
         Raises:
             QuantizeError: Nothing that may be chosen could be made.
@@ -69,6 +70,7 @@ class Search:
         try:
             for candidate in self.plan.candidates:
                 self._try(candidate.name)
+                tried(candidate.name)
                 found = self._best()
                 if found and found != best:
                     best = found
@@ -87,6 +89,14 @@ class Search:
     def decision(self) -> Decision:
         """Return what the evidence so far comes to."""
         return decide(self.now, self.rules)
+
+    def so_far(self) -> Decision:
+        """Return the decision, also before anything that may be chosen was made."""
+        if any(known.choosable for known in self.now):
+            return self.decision()
+        verdicts = {known.name: verdict_on(known, self.rules) for known in self.now}
+        reasons = dict.fromkeys(verdicts, "the measure of the others; it may not ship")
+        return Decision(Outcome.INCONCLUSIVE, "", verdicts, reasons, None)
 
     def _try(self, name: str) -> None:
         candidate = next(c for c in self.plan.candidates if c.name == name)
