@@ -7,9 +7,10 @@ PIP := $(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-c
 UNUSED := /tests?/|/pip/|/setuptools/|/tools/|/reference/ops|/transformers/
 COMPILE := $(VENV)/bin/python -m compileall -q -j 0 -x '$(UNUSED)' $(VENV)/lib src
 JOBS ?= 2
+TF_PYTHON := $(VENV)/tensorflow/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo demo-stop test check bench soak docs wheels format clean
+.PHONY: help demo demo-stop test frameworks check bench soak docs wheels format clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -29,7 +30,10 @@ check: $(VENV)/.dev ## the gate before a commit, under two minutes
 	@echo "== quick tests"; python -m pytest -q -m "not slow" -n $(JOBS)
 
 test: $(VENV)/.dev ## every test this machine can run, campaigns sampled, up to 20 minutes
-	@python -m pytest -q -n $(JOBS)
+	@if [ -x $(TF_PYTHON) ]; then export EDGEWRIGHT_TF_PYTHON="$${EDGEWRIGHT_TF_PYTHON:-$(CURDIR)/$(TF_PYTHON)}"; fi; \
+	python -m pytest -q -n $(JOBS)
+
+frameworks: $(VENV)/.frameworks ## what tests of import need: torch, and TensorFlow aside, 3 GB
 
 bench: $(VENV)/.dev ## every benchmark: a table, and benchmarks/results/*.json
 	@python benchmarks/run.py $(ARGS)
@@ -69,3 +73,11 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@$(PIP) --editable '.[dev]'
 	@$(COMPILE)
 	@touch $(VENV)/.base $@
+
+# TensorFlow pins libraries that the rest needs in other versions: it lives by itself.
+$(VENV)/.frameworks: $(VENV)/.dev
+	@echo "installing torch and transformers into $(VENV), TensorFlow into $(VENV)/tensorflow"
+	@$(PIP) --editable '.[torch,transformers]'
+	@python -m venv $(VENV)/tensorflow
+	@$(TF_PYTHON) -m pip install --quiet --quiet --disable-pip-version-check tensorflow-cpu tf2onnx
+	@touch $@

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
@@ -115,10 +116,28 @@ def _no_program(*names):
     return why_not
 
 
+def _no_library(*names):
+    def why_not():
+        lost = [name for name in names if find_spec(name) is None]
+        return f"{lost[0]} is not installed (make frameworks)" if lost else ""
+
+    return why_not
+
+
+def _no_tensorflow():
+    python = os.environ.get("EDGEWRIGHT_TF_PYTHON", "")
+    if not python:
+        return "EDGEWRIGHT_TF_PYTHON names no interpreter that has it (make frameworks)"
+    return "" if shutil.which(python) else "EDGEWRIGHT_TF_PYTHON names no program"
+
+
 _NEEDS = {
     "mount": _no_mount,
     "chromium": _no_program("chromium", "chromium-browser", "google-chrome", "chrome"),
     "node": _no_program("node"),
     "openssl": _no_program("openssl"),
     "git": _no_program("git"),
+    "torch": _no_library("torch", "onnxscript", "safetensors"),
+    "transformers": _no_library("torch", "onnxscript", "transformers"),
+    "tensorflow": _no_tensorflow,
 }

@@ -28,6 +28,8 @@ from edgewright.core.contract import _WRITTEN, QUANTITIES, Contract
 from edgewright.core.profile import catalogue
 from edgewright.runtime.engines import ENGINES
 from edgewright.toolchain.recipe import Project
+from edgewright.toolchain.sources import SOURCES
+from edgewright.toolchain.sources.tensorflow import VARIABLE as TF_VARIABLE
 from edgewright.toolchain.targets import TARGETS
 from edgewright.toolchain.techniques import TECHNIQUES
 
@@ -75,6 +77,7 @@ def settings() -> str:
         "| `XDG_CACHE_HOME` | below it an application keeps what variants took; `~/.cache` |",
         f"| `{SERVER_VARIABLE}` | the `server` of a person's file |",
         f"| `{TOKEN_VARIABLE}` | the `token_file` of a person's file |",
+        f"| `{TF_VARIABLE}` | an interpreter with tensorflow and tf2onnx, for `import` |",
         "",
         "Nothing else is read from the environment.",
     ]
@@ -87,7 +90,7 @@ def choices() -> str:
         (
             f"`{t.name}`",
             t.summary,
-            "; ".join(_options(t.settings)),
+            "; ".join((*_options(t.settings), *(f"`{k}`: {v}" for k, v in t.free.items()))),
             "yes" if t.calibrates else "",
         )
         for t in TECHNIQUES.values()
@@ -104,7 +107,18 @@ def choices() -> str:
         (f"`{name}`", d.title, d.platform, d.resource_class, d.use)
         for name, d in catalogue().items()
     ]
+    sources = [
+        (f"`{s.name}`", f"`{s.given}`", s.summary, s.needs, "yes" if s.runs_code else "")
+        for s in SOURCES.values()
+    ]
     lines = [_MADE, "", "# What there is to choose from", ""]
+    lines += [
+        "## Sources",
+        "",
+        "What `edgewright import` takes: [import.md](import.md).",
+        "",
+        *_rows("source|given as|what it is|needs|runs its code", sources),
+    ]
     lines += [
         "## Techniques",
         "",

@@ -10,6 +10,7 @@ from edgewright.core.errors import TargetError
 from edgewright.runtime.engines import ENGINES, load_engine
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.targets import TARGETS, load_target
 from edgewright.toolchain.techniques.quantize import quantize
 
@@ -19,7 +20,11 @@ IMAGES, _ = samples(50)
 def _graphs():
     source = check(quarters(), "m")
     small = check(quarters(hidden=4), "m")
-    return {"float": source, "int8": quantize(source, IMAGES).graph, "small": small}
+    return {
+        "float": source,
+        "int8": quantize(source, Samples({"image": IMAGES})).graph,
+        "small": small,
+    }
 
 
 GRAPHS = _graphs()

@@ -60,7 +60,9 @@ def test_the_result_is_a_model_that_runs(name, settings, graph, images, tmp_path
         ReferenceEvaluator(g.proto).run(None, dict(images.arrays))[0]
         for g in (graph, applied.graph)
     )
-    assert np.abs(before - after).max() <= TECHNIQUES[name].moves * np.abs(before).max()
+    info = TECHNIQUES[name]
+    most = max([info.moves, *(info.moves_with.get(v, 0.0) for v in settings.values())])
+    assert np.abs(before - after).max() <= most * np.abs(before).max()
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
@@ -136,6 +138,21 @@ def test_what_calibrates_needs_samples(name, given, graph):
     """Without any it refuses; ranges are never guessed."""
     with pytest.raises(DataError, match="needs calibration samples"):
         load_technique(name).apply(graph, {}, given)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"), [(n, s) for n, i in TECHNIQUES.items() for s in i.calibrates_with]
+)
+def test_a_setting_that_calibrates_needs_samples(name, setting, graph):
+    """The table says so, and without any it refuses; without the setting it does not."""
+    info = TECHNIQUES[name]
+    settings = {setting: info.calibrates_with[setting]}
+
+    assert info.needs_samples(settings)
+    assert not info.needs_samples({})
+    with pytest.raises(DataError, match="needs calibration samples"):
+        load_technique(name).apply(graph, settings, None)
+    assert load_technique(name).apply(graph, {}, None).changed
 
 
 @pytest.mark.parametrize("name", TECHNIQUES)

@@ -12,6 +12,7 @@ from tools import docs
 from edgewright.core import names
 from edgewright.fleet.api.server import application
 from edgewright.runtime.engines import ENGINES
+from edgewright.toolchain.sources import SOURCES
 from edgewright.toolchain.targets import TARGETS
 from edgewright.toolchain.techniques import TECHNIQUES
 
@@ -104,8 +105,8 @@ def test_every_route_is_in_the_protocol_and_no_other():
     assert told == _routes()
 
 
-@pytest.mark.parametrize("name", [*TECHNIQUES, *TARGETS, *ENGINES])
-def test_every_technique_target_and_engine_is_in_the_docs(name):
+@pytest.mark.parametrize("name", [*SOURCES, *TECHNIQUES, *TARGETS, *ENGINES])
+def test_every_source_technique_target_and_engine_is_in_the_docs(name):
     """By the name people write."""
     assert re.search(rf"`{re.escape(name)}`", EVERY_PAGE)
 

@@ -14,6 +14,7 @@ IMPORTS = [
     "edgewright.toolchain.ir.ort",
     "edgewright.toolchain.measure.process",
     "edgewright.toolchain.recipe",
+    "edgewright.toolchain.sources",
 ]
 
 

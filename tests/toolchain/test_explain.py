@@ -135,7 +135,7 @@ def test_layers_that_stayed_float_say_why():
     found = explain(reports.report(goal="speed"), "out")
 
     assert [line.split(" ")[0] for line in found.layers] == ["stem", "head"]
-    assert "stayed float, because alone it moves the answers by 5.2 %" in found.layers[0]
+    assert "stayed float; alone it moves the answers by 5.2 %" in found.layers[0]
 
 
 def test_doubts_and_allowances_are_what_it_rests_on():
@@ -185,7 +185,8 @@ def test_a_missed_contract_offers_the_nearest():
         ("p99_us", 9, "--max-latency 9us"),
         ("accuracy_drop_bp", 150, "--accuracy-drop 1.5"),
         ("min_retention_bp", 9_500, "--accuracy-retention 0.95"),
-        ("power_mw", 9, ""),
+        ("power_mw", 9, "--max-power 9mW"),
+        ("burst_hz", 9, ""),
     ],
 )
 def test_a_limit_is_asked_by_its_flag(field, value, flag):

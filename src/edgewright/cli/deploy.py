@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     rollout.plan(args, f"{args.name}@1")  # a bad wave is refused before the long work
     order = read_order(args)
     with remote.connected(args) as client:
-        with status(args, f"optimizing {args.model.name}"):
+        with status(args, f"optimizing {Path(args.model).name}"):
             report = carry_out(order, force=args.force)
         document: dict[str, Any] = {
             "deployment": names.new_id("dpl"),

@@ -20,6 +20,7 @@ from edgewright.core.errors import EdgewrightError
 # In the order of a model's road, which is the order of the help.
 COMMANDS = (
     "devices",
+    "importing",
     "optimize",
     "bench",
     "report",

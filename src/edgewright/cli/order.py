@@ -1,10 +1,13 @@
 """What ``optimize`` and ``deploy`` are asked for: the arguments, and the order they make."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewright.core.units import parse_bytes, parse_duration_us
+from edgewright.cli.importing import add_wish, read_wish
+from edgewright.core.errors import UsageError
+from edgewright.core.units import parse_bytes, parse_duration_us, parse_power_mw
 
 if TYPE_CHECKING:
     from edgewright.toolchain.recipe import Order
@@ -18,6 +21,8 @@ _LIMITS = (
     ("--max-memory", "peak_memory_bytes", parse_bytes, "of the process that answers"),
     ("--max-transport", "transport_bytes", parse_bytes, "what a device downloads"),
     ("--max-storage", "storage_bytes", parse_bytes, "what an installed slot takes"),
+    ("--rate", "rate_hz", int, "answers a second it must sustain on one core"),
+    ("--max-power", "power_mw", parse_power_mw, "while answering at that rate, like 2.5W"),
 )
 _SHARES = (
     ("--accuracy-drop", "accuracy_drop_points", "points that may be lost overall"),
@@ -32,7 +37,9 @@ _SHARES = (
 
 def add_order(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that ``read_order`` reads."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
+    parser.add_argument(
+        "model", metavar="MODEL", help="an ONNX model, or anything that import makes ONNX of"
+    )
     parser.add_argument(
         "--device", default="host", metavar="NAME", help="host, or a name in the catalogue"
     )
@@ -47,6 +54,7 @@ def add_order(parser: argparse.ArgumentParser) -> None:
     )
     _add_data(parser.add_argument_group("data"))
     _add_search(parser.add_argument_group("search"))
+    add_wish(parser.add_argument_group("import", "as edgewright import takes them"))
     limits = parser.add_argument_group("contract", "these override the project's [contract]")
     for flag, _, _, what in _LIMITS:
         limits.add_argument(flag, metavar="LIMIT", help=what)
@@ -88,8 +96,16 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         help="int8, int4, fp16: that or an error; auto: all of them and floats",
     )
     group.add_argument(
+        "--precision",
+        action="append",
+        default=[],
+        metavar="LAYER=FORM",
+        help="pin a layer, by its node's name or a pattern, to float, fp16, int8-weights, "
+        "int4-weights or int8",
+    )
+    group.add_argument(
         "--goal",
-        choices=("auto", "balanced", "size", "speed"),
+        choices=("auto", "balanced", "battery", "size", "speed"),
         help="what is best among all that hold the contract; auto: the first that holds "
         "it, or balanced where nothing is limited",
     )
@@ -119,12 +135,14 @@ def read_order(args: argparse.Namespace) -> "Order":
     base = path.parent if path else Path()
     return Order(
         model=args.model,
+        wish=read_wish(args, None),
         data=args.data or _data(base, project.data.path),
         device=args.device,
         reference=args.reference or _beside(base, project.model.reference),
         contract=from_table({**project.contract, **_asked(args)}),
         out=args.out,
         quantization=args.quantization or project.recipe.quantization,
+        precision={**project.recipe.precision, **_pins(args.precision)},
         goal=args.goal or project.recipe.goal,
         budget_s=_seconds(args.budget or project.recipe.budget),
         policy=project.policy,
@@ -139,6 +157,16 @@ def read_order(args: argparse.Namespace) -> "Order":
     )
 
 
+def _pins(given: list[str]) -> dict[str, str]:
+    pins = dict(one.rpartition("=")[::2] for one in given)
+    if "" in pins:
+        raise UsageError(
+            f"--precision {given[list(pins).index('')]} names no layer",
+            hint="Write LAYER=FORM, like --precision head*=float.",
+        )
+    return pins
+
+
 def _seconds(budget: str) -> int:
     """Return whole seconds, rounded up: a budget of 500ms is one."""
     return -(-parse_duration_us(budget) // 1_000_000) if budget else 0
@@ -150,7 +178,7 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
     for flag, key, read, _ in _LIMITS:
         value = getattr(args, flag[2:].replace("-", "_"))
         if value is not None:
-            asked[key] = read(value)
+            asked[key] = _read(flag, value, read)
     for flag, key, _ in _SHARES:
         value = getattr(args, flag[2:].replace("-", "_"))
         if value is not None:
@@ -160,6 +188,13 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
 
 def _beside(base: Path, path: str) -> Path | None:
     return base / path if path else None
+
+
+def _read(flag: str, value: str, read: Callable[[str], int]) -> int:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise UsageError(f"{flag} must be a whole number, got {value!r}") from error
 
 
 def _data(base: Path, path: str) -> str | None:

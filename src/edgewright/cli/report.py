@@ -52,6 +52,7 @@ def text(report: "Report", folder: Path) -> str:
         output.table(head, rows),
         f"speed is {report.baseline}'s time over the candidate's, measured in turns",
         *_belongs(report),
+        *(f"brought in: {line}" for line in report.brought),
         *_fidelity(report),
         *_doubts(report),
         "",

@@ -1,7 +1,7 @@
 """Quantities as people write them: ``350 KB``, ``20ms``, ``1.0``.
 
 Bytes are counted in powers of 1000 for KB, MB, GB and of 1024 for KiB, MiB,
-GiB; durations become whole microseconds.
+GiB; durations become whole microseconds, power whole milliwatts.
 """
 
 import re
@@ -14,6 +14,7 @@ _BYTES = {
     "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
 }  # fmt: skip
 _MICROSECONDS = {"us": 1, "ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6}
+_MILLIWATTS = {"mw": 1, "w": 10**3}
 _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -33,6 +34,15 @@ def parse_duration_us(text: str) -> int:
         UsageError: No unit, no such unit, or a fraction of a microsecond.
     """
     return _parse(text, _MICROSECONDS, "a duration", "20ms or 1.5s")
+
+
+def parse_power_mw(text: str) -> int:
+    """Return milliwatts for ``500mW`` or ``2.5W``.
+
+    Raises:
+        UsageError: No unit, no such unit, or a fraction of a milliwatt.
+    """
+    return _parse(text, _MILLIWATTS, "a power", "500mW or 2.5W")
 
 
 def show_bytes(count: int) -> str:

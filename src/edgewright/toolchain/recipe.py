@@ -16,8 +16,8 @@ from edgewright.bundle.manifest import Policy
 from edgewright.core import config
 from edgewright.core.contract import Contract, Outcome
 from edgewright.core.errors import ContractError, InconclusiveError
-from edgewright.runtime.engines import load_engine
-from edgewright.toolchain.measure import metrics
+from edgewright.runtime.engines import Engine, load_engine
+from edgewright.toolchain.measure import energy, metrics
 from edgewright.toolchain.measure.data import DataKeys
 from edgewright.toolchain.measure.forms import Pictures
 from edgewright.toolchain.measure.latency import Budget
@@ -42,6 +42,7 @@ from edgewright.toolchain.planner.values import (
     written,
 )
 from edgewright.toolchain.report import page
+from edgewright.toolchain.sources import Wish
 
 __all__ = ["Event", "Order", "Plan", "Project", "Recipe", "Report", "carry_out", "optimize"]
 
@@ -113,6 +114,7 @@ class RecipeTable:
         quantization: ``auto``, ``none``, or ``int8``, ``int4``, ``fp16`` or an error.
         goal: ``size``, ``speed``, ``balanced`` or ``auto``.
         budget: How long to search, like ``"10m"``; no end when empty.
+        precision: What layers are pinned to, by a node's name or a pattern.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -120,6 +122,7 @@ class RecipeTable:
     quantization: str = "auto"
     goal: str = inputs.AUTO
     budget: str = ""
+    precision: dict[str, str] = field(default_factory=dict)
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -165,6 +168,8 @@ class Wishes(TypedDict, total=False):
     metric: str
     trust: tuple[str, ...]
     allow_synthetic: bool
+    wish: Wish
+    precision: Mapping[str, str]
     allow_slower: bool
     accept_estimates: bool
     policy: Policy
@@ -185,7 +190,7 @@ def optimize(
     """Return the report on the best candidate that meets ``contract``.
 
     Args:
-        model: An ONNX model.
+        model: An ONNX model, or anything ``sources.bring`` makes ONNX of.
         data: Real inputs, in a form that ``Order`` names.
         reference: The model whose answers count; ``model`` itself when None.
         contract: What must hold; the default limits only the accuracy lost.
@@ -200,7 +205,7 @@ def optimize(
         EdgewrightError: Whatever else ``carry_out`` raises.
     """
     order = Order(
-        model=Path(model),
+        model=model,
         data=data,
         reference=Path(reference) if reference is not None else None,
         contract=contract or Contract(),
@@ -238,11 +243,11 @@ def carry_out(
     with workspace.workspace(order.folder) as work:
         before = order.folder / workspace.EVIDENCE
         ledger = Ledger(before, folder=work / workspace.EVIDENCE, again=measure_again)
-        report = run.perform(given, work, ledger, keep=finished)
+        plan, report = run.perform(given, work, ledger, keep=finished)
         if report.stopped == INTERRUPTED and finished:
             raise KeyboardInterrupt
         run.stage("write", "the report")
-        _write(work, order.folder, given, report)
+        _write(work, order.folder, given, plan, report)
     run.say("done", outcome=report.outcome, chosen=report.chosen, folder=str(order.folder))
     if report.stopped == INTERRUPTED:
         raise KeyboardInterrupt
@@ -250,11 +255,11 @@ def carry_out(
     return report
 
 
-def _write(work: Path, folder: Path, given: Inputs, report: Report) -> None:
+def _write(work: Path, folder: Path, given: Inputs, plan: Plan, report: Report) -> None:
     """Bring ``folder`` to what ``report`` says."""
     documents = {
         workspace.RECIPE: to_bytes(given.recipe),
-        workspace.PLAN: to_bytes(given.plan),
+        workspace.PLAN: to_bytes(plan),
         workspace.PAGE: page(report).encode(),
         workspace.REPORT: to_bytes(report),
     }
@@ -281,8 +286,10 @@ class _Run:
         """Tell the watcher that a stage begins."""
         self.say("stage", stage=name, what=what, **self.progress.fields())
 
-    def perform(self, given: Inputs, work: Path, ledger: Ledger, *, keep: bool) -> Report:
-        """Make, measure and judge candidates; return what came of it.
+    def perform(
+        self, given: Inputs, work: Path, ledger: Ledger, *, keep: bool
+    ) -> tuple[Plan, Report]:
+        """Make, measure and judge candidates; return what was tried and what came of it.
 
         Args:
             given: What to work with.
@@ -292,16 +299,7 @@ class _Run:
         """
         engine = load_engine(given.plan.engine)
         ground = lay(given, engine, work, self.stage)
-        bench = Bench(
-            engine=engine,
-            data=given.data,
-            metric=ground.metric,
-            metric_name=metrics.identity(given.recipe.metric),
-            reference_sha256=given.recipe.reference_sha256,
-            machine=given.host.fingerprint,
-            tools=given.recipe.tools,
-            budget=Budget(),
-        )
+        bench = _bench(given, engine, ground)
         search = Search(
             plan=given.plan,
             workshop=Workshop(
@@ -311,14 +309,17 @@ class _Run:
             bench=bench,
             ledger=ledger,
             rules=_rules(given),
-            source=self.order.model,
+            source=given.model,
             budget_s=given.recipe.budget_s,
             say=self.stage,
+            folder=work / "probe",
+            pinned=frozenset(given.recipe.precision),
         )  # fmt: skip
 
         def better() -> None:
             if not keep:
-                _write(work, self.order.folder, given, _report(given, search, ground))
+                report = _report(given, search, ground)
+                _write(work, self.order.folder, given, search.plan, report)
 
         self.progress.begin(len(given.plan.candidates), given.recipe.budget_s)
         search.run(better, lambda name: self._tried(search, name))
@@ -326,7 +327,7 @@ class _Run:
         report = _report(given, search, ground)
         for candidate in report.candidates:
             self._tell(candidate, best=report.shipped.name, provisional=False)
-        return report
+        return search.plan, report
 
     def _tried(self, search: Search, name: str) -> None:
         """Tell what came of a candidate, as far as it is known."""
@@ -336,12 +337,37 @@ class _Run:
             return
         decision = search.so_far()
         best = decision.chosen or (decision.nearest.candidate if decision.nearest else "")
-        reports = outcome.candidate_reports(search.made, search.now, decision)
+        reports = outcome.candidate_reports(search.made, search.now, decision, search.layers)
         (one,) = (one for one in reports if one.name == name)
         self._tell(one, best=best, provisional=True)
 
     def _tell(self, one: CandidateReport, *, best: str, provisional: bool) -> None:
         self.say("candidate", **outcome.summary(one), best=best, provisional=provisional)
+
+
+def _bench(given: Inputs, engine: Engine, ground: Ground) -> Bench:
+    """Return what candidates are measured with."""
+    here = given.device.fingerprint == given.host.fingerprint
+    return Bench(
+        engine=engine,
+        data=given.data,
+        metric=ground.metric,
+        metric_name=metrics.identity(given.recipe.metric),
+        reference_sha256=given.recipe.reference_sha256,
+        machine=given.host.fingerprint,
+        tools=given.recipe.tools,
+        budget=Budget(),
+        elsewhere=None if here else given.kind,
+        meter=_meter(given.recipe),
+        rate_hz=given.recipe.contract.rate_hz,
+    )
+
+
+def _meter(recipe: Recipe) -> energy.Meter | None:
+    """Return the machine's meter where energy decides something: reading it takes seconds."""
+    if recipe.contract.power_mw is None and recipe.goal != "battery":
+        return None
+    return energy.find()
 
 
 def _rules(given: Inputs) -> Rules:
@@ -362,14 +388,14 @@ def _report(given: Inputs, search: Search, ground: Ground) -> Report:
         format=FORMAT,
         recipe=given.recipe,
         recipe_sha256=sha256(given.recipe),
-        plan_sha256=sha256(given.plan),
+        plan_sha256=sha256(search.plan),
         device=given.device,
         host=given.host,
         outcome=decision.outcome.value,
         chosen=decision.chosen,
         missed=outcome.missed(decision),
-        candidates=outcome.candidate_reports(search.made, search.now, decision),
-        left_out={**given.plan.left_out, **search.workshop.left_out},
+        candidates=outcome.candidate_reports(search.made, search.now, decision, search.layers),
+        left_out={**search.plan.left_out, **search.workshop.left_out},
         evidence_files=dict(search.ledger.used),
         golden=ground.golden,
         inputs=given.graph.inputs,
@@ -384,6 +410,7 @@ def _report(given: Inputs, search: Search, ground: Ground) -> Report:
         changed=outcome.changed(decide(search.before, search.rules), decision),
         stopped=search.stopped,
         doubts=ground.doubts,
+        brought=given.brought,
         coverage=ground.coverage,
     )
 

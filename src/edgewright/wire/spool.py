@@ -224,7 +224,8 @@ class Spool:
     def skip_sequence(self) -> None:
         """Jump to the present, after the server said that a number was old."""
         with self._transaction():
-            self._set(sequence=max(self._counter("sequence"), _milliseconds()))
+            # One more: the earlier life may have begun in this very millisecond.
+            self._set(sequence=max(self._counter("sequence"), _milliseconds()) + 1)
 
     def renew(self) -> None:
         """Move what is queued to a new queue, numbered from 1.

@@ -4,12 +4,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.sim.models import model, quarters, write_model
+from tests.sim.models import model, quarters, samples, write_model
 
 from edgewright.core import digest
-from edgewright.core.errors import ModelError
+from edgewright.core.errors import ModelError, ParityError
 from edgewright.core.tensors import TensorSpec
+from edgewright.toolchain.ir.answers import answers
 from edgewright.toolchain.ir.load import load, source_digest
+from edgewright.toolchain.ir.upgrade import check_alike
 
 
 def test_the_interface_is_read_off_the_graph(tmp_path):
@@ -146,9 +148,33 @@ def test_a_truncated_model_is_refused_wherever_it_ends(tmp_path):
             load(path)
 
 
-@pytest.mark.parametrize("opset", [9, 12, 99])
+@pytest.mark.parametrize("opset", [11, 12])
+def test_an_old_opset_is_raised(tmp_path, opset):
+    """To the first that knows channels; the answers stay the same, to the last bit."""
+    path = write_model(tmp_path / "old.onnx", quarters(opset=opset))
+    images, _ = samples(5)
+
+    graph = load(path)
+    (tmp_path / "new.onnx").write_bytes(graph.to_bytes())
+
+    before, after = (
+        answers(tmp_path / name, [{"image": images}]) for name in ("old.onnx", "new.onnx")
+    )
+    assert graph.opset == 13
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_raised_model_that_answers_otherwise_is_refused():
+    """What the converter of opsets did is looked at, not believed."""
+    feeds = {"image": samples(2)[0]}
+
+    with pytest.raises(ParityError, match="raised to a newer opset answers something else"):
+        check_alike(quarters(opset=11), quarters(opset=13, gain=-1.0), feeds, "m.onnx")
+
+
+@pytest.mark.parametrize("opset", [9, 10, 99])
 def test_an_unknown_opset_is_refused(tmp_path, opset):
-    """Too old for channel-wise quantization, or newer than anything we know."""
+    """Older than we can raise, or newer than anything we know."""
     path = _write_unchecked(tmp_path / "m.onnx", quarters(opset=opset))
 
     with pytest.raises(ModelError, match=f"opset {opset}"):
@@ -203,6 +229,41 @@ def test_a_weight_with_too_few_bytes_is_refused(tmp_path):
 
     with pytest.raises(ModelError, match="kernel"):
         load(_write_unchecked(tmp_path / "m.onnx", proto))
+
+
+@pytest.mark.parametrize("place", ["../m.data", "a/../../m.data", "/etc/hostname", "C:m.data"])
+def test_weights_are_read_from_beside_the_model_only(tmp_path, place):
+    """A model that names a file elsewhere is refused, by load and by its digest."""
+    path = tmp_path / "in" / "m.onnx"
+    path.parent.mkdir()
+    onnx.save(
+        quarters(), path, save_as_external_data=True, location="m.data", size_threshold=0
+    )
+    (path.parent / "m.data").rename(tmp_path / "m.data")
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = place
+    path.write_bytes(proto.SerializeToString())
+
+    for read in (load, source_digest):
+        with pytest.raises(ModelError, match="not a file beside the model"):
+            read(path)
+
+
+def test_external_data_behind_a_link_is_refused(tmp_path):
+    """A link beside the model leads elsewhere as well as a path does."""
+    path = tmp_path / "in" / "m.onnx"
+    path.parent.mkdir()
+    onnx.save(
+        quarters(), path, save_as_external_data=True, location="m.data", size_threshold=0
+    )
+    (path.parent / "m.data").rename(tmp_path / "m.data")
+    (path.parent / "m.data").symlink_to(tmp_path / "m.data")
+
+    with pytest.raises(ModelError, match="cannot be read"):
+        load(path)
 
 
 @pytest.mark.parametrize("cut", ["missing", "short"])

@@ -9,7 +9,14 @@ import pytest
 from edgewright.core.tensors import TensorSpec
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.measure import latency
-from edgewright.toolchain.measure.latency import MIN_CALLS, RATIO, Budget, measure, one_core
+from edgewright.toolchain.measure.latency import (
+    MIN_CALLS,
+    RATE,
+    RATIO,
+    Budget,
+    measure,
+    one_core,
+)
 
 SAMPLES = Samples({"x": np.arange(10, dtype=np.uint8).reshape(5, 2)})
 
@@ -45,7 +52,8 @@ def test_figures_are_bounded_and_belong_to_the_machine():
     """The median of a 50 us spin is 50 us; each bound lies on its side."""
     found = _measure([], Budget(0.05, 198), a=50)["a"]
 
-    assert set(found) == {"p50_us", "p95_us", "p99_us", RATIO}
+    assert set(found) == {"p50_us", "p95_us", "p99_us", RATE, RATIO}
+    assert 10_000 < found[RATE].value <= 20_000
     assert 50 <= found["p50_us"].value < 100
     for figure in found.values():
         assert figure.lower <= figure.value <= figure.upper

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from tests.sim.models import quarters
 
 from edgewright.bundle.manifest import Policy
 from edgewright.core import profile
 from edgewright.core.contract import Contract
 from edgewright.core.errors import TargetError
-from edgewright.toolchain.planner.plan import make_plan
+from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.planner.plan import PRECISIONS, make_plan
 from edgewright.toolchain.planner.values import Recipe
 from edgewright.toolchain.techniques import TECHNIQUES, settle
 
@@ -18,23 +20,26 @@ RECIPE = Recipe(
     contract=Contract(), policy=Policy(), classes=("a", "b"), tools={},
 )  # fmt: skip
 PI = profile.find("raspberry-pi-5")
-HALF, INT4 = ["fp16-weights"], ["int4-weights"]
-INT8 = ["int8-weights", "int8-per-channel", "int8-per-tensor"]
+HALF, INT4 = ["fp16-weights"], ["int4-weights", "int4-learned"]
+INT8 = [
+    "int8-weights", "int8-smooth", "int8-dynamic", "int8-per-channel", "int8-per-tensor"
+]  # fmt: skip
+GRAPH = check(quarters(), "m")
 
 
 @pytest.mark.parametrize(
     ("quantization", "names", "choosable"),
     [
-        ("auto", ["float", "fused", *HALF, *INT8, *INT4], 7),
-        ("int8", ["float", *INT8], 3),
-        ("int4", ["float", *INT4], 1),
+        ("auto", ["float", "fused", *HALF, *INT8, *INT4], 10),
+        ("int8", ["float", *INT8], 5),
+        ("int4", ["float", *INT4], 2),
         ("fp16", ["float", *HALF], 1),
         ("none", ["float", "fused"], 2),
     ],
 )
 def test_what_is_tried(quantization, names, choosable):
     """Asked for int8, the float is only what it is measured against."""
-    plan = make_plan(replace(RECIPE, quantization=quantization), PI)
+    plan = make_plan(replace(RECIPE, quantization=quantization), PI, GRAPH)
 
     assert [c.name for c in plan.candidates] == names
     assert sum(c.choosable for c in plan.candidates) == choosable
@@ -44,10 +49,11 @@ def test_what_is_tried(quantization, names, choosable):
 
 def test_every_step_exists_and_says_why():
     """Techniques and settings of the table, each with a reason."""
-    for candidate in make_plan(RECIPE, PI).candidates:
+    for candidate in make_plan(RECIPE, PI, GRAPH).candidates:
         for step in candidate.steps:
             assert step.technique in TECHNIQUES
-            assert settle(step.technique, step.settings) == step.settings
+            settled = settle(step.technique, step.settings)
+            assert settled | step.settings == settled
             assert step.reason
 
 
@@ -64,16 +70,35 @@ def test_every_step_exists_and_says_why():
 )
 def test_weights_are_narrow_where_full_ones_overflow(isa, bits):
     """x86 without VNNI gets 7-bit weights, with the reason; nobody else does."""
-    plan = make_plan(RECIPE, replace(PI, isa=isa))
+    plan = make_plan(RECIPE, replace(PI, isa=isa), GRAPH)
 
     steps = [s for c in plan.candidates for s in c.steps if s.technique == "quantize"]
     assert [step.settings["bits"] for step in steps] == [bits, bits]
     assert all(("overflow" in step.reason) is (bits == "7") for step in steps)
+    dynamic = [s for c in plan.candidates for s in c.steps if s.technique == "dynamic"]
+    signs = {step.settings["signs"] for step in dynamic}
+    assert signs == {"unsigned" if bits == "7" else "signed"}
+
+
+@pytest.mark.parametrize("form", PRECISIONS)
+def test_a_pinned_layer_is_left_out_of_every_other_form(form):
+    """Whatever rounds skips it, and a step of its own gives it the form it is pinned to."""
+    recipe = replace(RECIPE, precision={"MatMul_9": form})
+    own = {"fp16": "float16", "int8-weights": "int8", "int4-weights": "int4"}.get(form)
+
+    for candidate in make_plan(recipe, PI, GRAPH).candidates[2:]:
+        first = next(
+            s for s in candidate.steps if s.technique in {"weights", "quantize", "dynamic"}
+        )
+        mine = first.technique == "weights" and first.settings["form"] == own
+        assert ("MatMul_9" in first.settings.get("skip", "")) is (form != "int8" and not mine)
+        only = [s.settings["form"] for s in candidate.steps if "only" in s.settings]
+        assert only == ([own] if own else [])
 
 
 def test_the_baseline_is_what_was_given():
     """Nothing is done to it but writing it for the engine."""
-    plan = make_plan(RECIPE, PI)
+    plan = make_plan(RECIPE, PI, GRAPH)
 
     assert plan.baseline == plan.candidates[0].name
     assert plan.candidates[0].steps == ()
@@ -82,7 +107,7 @@ def test_the_baseline_is_what_was_given():
 def test_a_device_without_an_engine_of_ours_is_refused():
     """A microcontroller runs none of them; the message says what it runs."""
     with pytest.raises(TargetError, match="x runs micro") as caught:
-        make_plan(RECIPE, profile.find("cortex-m7"))
+        make_plan(RECIPE, profile.find("cortex-m7"), GRAPH)
 
     assert "devices list" in caught.value.hint
 

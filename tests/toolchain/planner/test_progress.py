@@ -54,12 +54,24 @@ def test_a_budget_ends_it_sooner():
 
 
 def test_it_is_never_less_than_nothing():
-    """The last candidate may take longer than those before."""
+    """A candidate may take longer than those before."""
     clock = _Clock()
     progress = Progress(clock)
-    progress.begin(2)
+    progress.begin(3)
     clock.now += 1
     progress.step()
     clock.now += 9
 
     assert progress.fields()["eta_ms"] == 0
+
+
+def test_a_search_may_try_more_than_it_planned():
+    """The place is never beyond the count, and nothing is said of what is left."""
+    clock = _Clock()
+    progress = Progress(clock)
+    progress.begin(1)
+    for _ in range(2):
+        clock.now += 1
+        progress.step()
+
+    assert progress.fields() == {"elapsed_ms": 2_000, "index": 2, "count": 2}

@@ -13,11 +13,21 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.sim.models import model, quarters, samples
 
 from edgewright.core.errors import QuantizeError, UsageError
+from edgewright.toolchain.ir.codes import (
+    CODERS,
+    binary,
+    by_block,
+    by_channel,
+    integers,
+    ternary,
+)
+from edgewright.toolchain.ir.linear import layers_of
 from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.ir.store import files_of
 from edgewright.toolchain.techniques import load_technique
-from edgewright.toolchain.techniques.weights import narrow, packed
-from edgewright.toolchain.techniques.weights.codes import by_block, by_channel
+from edgewright.toolchain.techniques.weights import narrow
+from edgewright.toolchain.techniques.weights.unfold import folded, packed
 
 IMAGES, _ = samples(100)
 WEIGHTS = hnp.arrays(
@@ -25,7 +35,7 @@ WEIGHTS = hnp.arrays(
     hnp.array_shapes(min_dims=1, max_dims=4, max_side=8),
     elements=st.floats(-1e6, 1e6, width=32),
 )
-FORMS = ["float16", "int8", "int4"]
+FORMS = ["float16", "int8", "int4", "ternary", "binary"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +54,7 @@ def _within_half_a_step(codes, weight):
 @given(weight=WEIGHTS, bits=st.integers(2, 8))
 def test_no_weight_moves_by_more_than_half_a_step(weight, bits):
     """Whatever axis was chosen, and the most negative code is never used."""
-    codes = by_channel(weight, bits)
+    codes = by_channel(weight, integers(bits))
 
     assert _within_half_a_step(codes, weight)
     assert np.abs(codes.values.astype(int)).max() <= 2 ** (bits - 1) - 1
@@ -62,7 +72,7 @@ def test_no_weight_of_a_block_moves_by_more(rows, size, bits, data):
     held = st.floats(-1e6, 1e6, width=32)
     weight = data.draw(hnp.arrays(np.float32, (rows, size), elements=held))
 
-    codes = by_block(weight.reshape(size, rows), bits, size)
+    codes = by_block(weight.reshape(size, rows), integers(bits), size)
 
     assert codes.values.shape == (rows, size)
     assert _within_half_a_step(codes, weight.reshape(size, rows))
@@ -72,7 +82,7 @@ def test_known_values():
     """Columns of 12.7 and 0.0127 at most: a scale a column, 0.1 and 0.0001."""
     weight = np.tile(np.array([[12.7, 0.0127], [-6.35, 0.00635]], np.float32), (10, 1))
 
-    codes = by_channel(weight, 8)
+    codes = by_channel(weight, integers(8))
 
     np.testing.assert_allclose(codes.scale, [[0.1, 0.0001]], rtol=1e-6)
     assert codes.values[:2].tolist() == [[127, 127], [-64, 64]]
@@ -84,13 +94,22 @@ def test_the_axis_that_loses_least_is_the_channel():
     rows = draw.normal(size=(20, 30)).astype(np.float32)
     rows *= np.logspace(-3, 3, 20, dtype=np.float32)[:, None]
 
-    assert by_channel(rows, 4).scale.shape == (20, 1)
-    assert by_channel(rows.T.copy(), 4).scale.shape == (1, 20)
+    assert by_channel(rows, integers(4)).scale.shape == (20, 1)
+    assert by_channel(rows.T.copy(), integers(4)).scale.shape == (1, 20)
+
+
+def test_a_channel_that_is_known_is_taken():
+    """Whatever axis has the finer steps; where its slices are too small it is not."""
+    rows = np.random.default_rng(1).normal(size=(20, 30)).astype(np.float32)
+    rows *= np.logspace(-3, 3, 20, dtype=np.float32)[:, None]
+
+    assert by_channel(rows, integers(4), 1).scale.shape == (1, 30)
+    assert by_channel(rows[:, :15].copy(), integers(4), 0).scale.shape == (1, 15)
 
 
 def test_zeros_keep_a_usable_scale():
     """A pruned tensor quantizes to zeros, and its scale stays positive."""
-    codes = by_channel(np.zeros((20, 20), np.float32), 8)
+    codes = by_channel(np.zeros((20, 20), np.float32), integers(8))
 
     assert (codes.scale > 0).all()
     assert not codes.values.any()
@@ -99,7 +118,7 @@ def test_zeros_keep_a_usable_scale():
 def test_blocks_that_are_not_full_are_a_value_error():
     """The caller's mistake; the technique falls back to channels and is not asked."""
     with pytest.raises(ValueError, match="10 weights do not fill blocks of 4"):
-        by_block(np.ones(10, np.float32), 8, 4)
+        by_block(np.ones(10, np.float32), integers(8), 4)
 
 
 @given(values=hnp.arrays(np.int8, st.integers(1, 33), elements=st.integers(-7, 7)))
@@ -119,6 +138,8 @@ def test_packed_codes_are_those_of_onnx(values):
         ("int8", "channel", 0.70),
         ("int4", "channel", 0.78),
         ("int4", "32", 0.78),
+        ("ternary", "channel", 0.89),
+        ("binary", "channel", 0.92),
     ],
 )
 def test_the_file_shrinks_by_what_the_form_promises(graph, form, block, smaller):
@@ -159,6 +180,87 @@ def test_answers_are_those_of_the_rounded_weights(graph, form):
     np.testing.assert_allclose(found, _run(rounded), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("block", ["channel", "32"])
+@pytest.mark.parametrize("form", ["int8", "int4", "ternary"])
+def test_learned_weights_answer_closer(graph, form, block):
+    """With samples the answers lose less, in as many bytes; the note says so."""
+    before = _run(graph)
+
+    plain, learned = (
+        narrow(graph, form=form, block=block, samples=given)
+        for given in (None, Samples({"image": IMAGES}))
+    )
+
+    lost = [np.square(_run(made.graph) - before).mean() for made in (plain, learned)]
+    assert lost[1] < lost[0] * 0.8
+    assert learned.graph.weight_bytes == plain.graph.weight_bytes
+    assert "weights are rounded by what answers lose" in learned.notes[1]
+
+
+# Below the smallest normal number float32 itself has no steps left to round to.
+ORDINARY = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
+
+
+@given(weight=hnp.arrays(np.float32, (3, 7), elements=ORDINARY))
+def test_three_values_lose_least(weight):
+    """No other number of weights kept, with their mean, leaves a smaller squared error."""
+    codes = ternary(weight, 0)
+
+    error = np.square(codes.real().astype(np.float64) - weight).sum(axis=1)
+    for row, found in zip(weight.astype(np.float64), error, strict=True):
+        sizes = np.sort(np.abs(row))[::-1]
+        least = min(
+            np.square(sizes[:k] - sizes[:k].mean()).sum() + np.square(sizes[k:]).sum()
+            for k in range(1, 8)
+        )
+        assert found <= least * (1 + 1e-5) + 1e-5 * np.square(row).max()
+    assert np.isin(codes.values, (-1, 0, 1)).all()
+
+
+def test_known_values_of_three_and_two():
+    """Of 4, -3 and 1 the two largest are kept with 3.5; with signs alone all have 8/3."""
+    weight = np.array([[4.0, -3.0, 1.0]], np.float32)
+
+    assert ternary(weight, 0).values.tolist() == [[1, -1, 0]]
+    assert ternary(weight, 0).scale.tolist() == [[3.5]]
+    assert binary(weight, None).values.tolist() == [[1, -1, 1]]
+    np.testing.assert_allclose(binary(weight, None).scale, [[8 / 3]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("form", "digits", "base"), [("ternary", 5, 3), ("binary", 8, 2)])
+@given(data=st.data(), size=st.integers(1, 23))
+def test_digits_are_taken_apart_again(form, digits, base, data, size):
+    """As division and remainder do it, the last byte not full."""
+    held = st.sampled_from([-1, 0, 1] if base == 3 else [-1, 1])
+    values = data.draw(hnp.arrays(np.int8, size, elements=held))
+
+    numbers = folded(values, form)
+
+    found = (numbers // base ** np.arange(digits)) % base
+    used = found.ravel()[:size].astype(int)
+    codes = used - 1 if base == 3 else used * 2 - 1
+    assert numbers.shape == (-(-size // digits), 1)
+    assert codes.tolist() == values.tolist()
+
+
+def test_vectors_stay_floats_unless_halved():
+    """A bias of a thousand values is as it was and counted; as float16 it is halved."""
+    proto = model(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"])],
+        {"w": np.ones((8, 1000), np.float32), "b": np.ones(1000, np.float32)},
+        inputs={"x": (TensorProto.FLOAT, ["n", 8])},
+        outputs={"y": (TensorProto.FLOAT, ["n", 1000])},
+    )
+    graph = check(proto, "m")
+
+    kept, halved = (narrow(graph, form=form) for form in ("int8", "float16"))
+
+    assert "1 vectors of 4000 bytes in all stay floats" in kept.notes[1]
+    assert "b" in {t.name for t in kept.graph.proto.graph.initializer}
+    assert halved.graph.precision == "float16"
+    assert "2 of 2 float weights" in halved.notes[0]
+
+
 def test_what_is_beyond_float16_stays_and_is_named():
     """70000 has no float16: that weight is left as it is, and the note says why."""
     first = np.full((32, 32), 7e4, np.float32)
@@ -174,7 +276,7 @@ def test_what_is_beyond_float16_stays_and_is_named():
 
 def test_what_is_too_small_is_left_and_named(graph):
     """A mean of four bytes costs more as codes; where nothing pays it is an error."""
-    assert "'mean', 4 bytes are too few to pay" in narrow(graph, form="int8").notes[1]
+    assert "'mean', 4 bytes are too few to pay" in narrow(graph, form="int8").notes[2]
     tiny = _two_matrices(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32) * 2)
 
     with pytest.raises(QuantizeError, match="none of 2 float weights could be stored"):
@@ -264,6 +366,7 @@ def _rounded(graph, form):
     """Return the float graph with each weight that is narrowed rounded in place."""
     proto = graph.copy()
     stored = {t.name for t in narrow(graph, form=form).graph.proto.graph.initializer}
+    channels = {name: layer.channel for name, layer in layers_of(graph).items()}
     for tensor in proto.graph.initializer:
         if tensor.name in stored or tensor.data_type != TensorProto.FLOAT:
             continue
@@ -271,7 +374,7 @@ def _rounded(graph, form):
         real = (
             weight.astype(np.float16).astype(np.float32)
             if form == "float16"
-            else by_channel(weight, {"int8": 8, "int4": 4}[form]).real()
+            else by_channel(weight, CODERS[form], channels.get(tensor.name)).real()
         )
         tensor.CopyFrom(numpy_helper.from_array(real, tensor.name))
     return check(proto, "rounded")

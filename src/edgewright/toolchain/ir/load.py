@@ -1,21 +1,30 @@
-"""Load an ONNX model and refuse what nothing good could be made of."""
+"""Load an ONNX model and refuse what nothing good could be made of.
 
-from pathlib import Path
+A model older than every technique understands is raised to an opset they do, and has to
+answer as before.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model
 
 from edgewright.core import digest
 from edgewright.core.errors import ModelError
+from edgewright.toolchain.ir.axes import inputs_of
+from edgewright.toolchain.ir.feeds import made_up
 from edgewright.toolchain.ir.graph import STANDARD_DOMAINS, Graph, array_of
 from edgewright.toolchain.ir.tidy import tidy
+from edgewright.toolchain.ir.upgrade import check_alike, upgrade
 
-# QuantizeLinear and DequantizeLinear know channels since opset 13.
-MIN_OPSET = 13
+# What is read, and what that is raised to where it is older: QuantizeLinear and
+# DequantizeLinear know channels since opset 13.
+OLDEST_OPSET, MIN_OPSET = 11, 13
 
 # What onnx raises when a model is not one; its C++ side uses RuntimeError.
 _REFUSALS = (
@@ -32,6 +41,16 @@ def load(path: Path) -> Graph:
     Raises:
         ModelError: No such file, not ONNX, incomplete, an opset we do not know, types
             or shapes that do not fit together, or weights that are not finite.
+        ParityError: It had to be raised to a newer opset, and then answers otherwise.
+    """
+    return check(read(path), path.name)
+
+
+def read(path: Path) -> ModelProto:
+    """Return the model at ``path`` with its weights, as it is written there.
+
+    Raises:
+        ModelError: No such file, not ONNX, or weights in a file that cannot be read.
     """
     try:
         data = path.read_bytes()
@@ -39,6 +58,7 @@ def load(path: Path) -> Graph:
         reason = error.strerror or str(error)
         raise ModelError(f"cannot read the model {path.name}: {reason}") from error
     proto = _parse(data, path)
+    _external(proto, path)
     try:
         load_external_data_for_model(proto, str(path.parent))
     except (*_REFUSALS, OSError) as error:
@@ -46,7 +66,7 @@ def load(path: Path) -> Graph:
             f"{path.name} keeps weights in another file that cannot be read: {error}",
             hint="Copy the model together with its external data.",
         ) from error
-    return check(proto, path.name)
+    return proto
 
 
 def source_digest(path: Path) -> str:
@@ -56,12 +76,7 @@ def source_digest(path: Path) -> str:
         ModelError: It cannot be read.
     """
     try:
-        proto = _parse(path.read_bytes(), path)
-        others = {
-            ExternalDataInfo(tensor).location
-            for tensor in proto.graph.initializer
-            if tensor.data_location == TensorProto.EXTERNAL
-        }
+        others = _external(_parse(path.read_bytes(), path), path)
         parts = [
             digest.of_file(path),
             *(digest.of_file(path.parent / o) for o in sorted(others)),
@@ -77,7 +92,7 @@ def check(proto: ModelProto, name: str) -> Graph:
     Raises:
         ModelError: As ``load`` says.
     """
-    _check_opset(proto, name)
+    opset = _check_opset(proto, name)
     # What the exporter thought of shapes inside; some is stale, all of it is inferred.
     proto.graph.ClearField("value_info")
     try:
@@ -88,6 +103,10 @@ def check(proto: ModelProto, name: str) -> Graph:
             f"{name} is not a valid ONNX model: {first}",
             hint="The file may be damaged or incomplete; export it again.",
         ) from error
+    if opset < MIN_OPSET:
+        raised = upgrade(proto, MIN_OPSET, name)
+        check_alike(proto, raised, made_up(inputs_of(Graph(proto))), name)
+        proto = raised
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     for tensor in proto.graph.initializer:
@@ -102,7 +121,7 @@ def _parse(data: bytes, path: Path) -> ModelProto:
         raise ModelError(
             f"{path.name} is not an ONNX model, or not all of it: "
             f"{len(data)} bytes that do not parse",
-            hint="Give a complete .onnx file; edgewright does not read other formats yet.",
+            hint="Give a complete .onnx file; `edgewright import` makes one of other formats.",
         ) from error
     if not proto.ir_version or not proto.graph.node:
         raise ModelError(
@@ -112,16 +131,50 @@ def _parse(data: bytes, path: Path) -> ModelProto:
     return proto
 
 
-def _check_opset(proto: ModelProto, name: str) -> None:
+def _external(proto: ModelProto, path: Path) -> set[str]:
+    """Return the files beside ``path`` that hold weights.
+
+    Raises:
+        ModelError: One of them is not beside it: a model reads no other files.
+    """
+    named = {
+        ExternalDataInfo(tensor).location: tensor.name
+        for tensor in _tensors(proto.graph)
+        if tensor.data_location == TensorProto.EXTERNAL
+    }
+    for location, tensor in named.items():
+        place = PurePosixPath(location.replace("\\", "/"))
+        if not location or place.is_absolute() or ".." in place.parts or ":" in location:
+            raise ModelError(
+                f"{path.name} wants the weights {tensor!r} from {location!r}, which is not a "
+                "file beside the model",
+                hint="Save it again with its external data in the same folder.",
+            )
+    return set(named)
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yield every tensor of ``graph`` and of the graphs inside its nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def _check_opset(proto: ModelProto, name: str) -> int:
     versions = [o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS]
     newest = onnx.defs.onnx_opset_version()
     if not versions:
         raise ModelError(f"{name} does not say which opset it is written in")
-    if not MIN_OPSET <= max(versions) <= newest:
+    opset = max(versions)
+    if not OLDEST_OPSET <= opset <= newest:
         raise ModelError(
-            f"{name} is written in opset {max(versions)}; {MIN_OPSET} to {newest} are known",
+            f"{name} is written in opset {opset}; {OLDEST_OPSET} to {newest} are known",
             hint="Export it with an opset in that range, 18 for instance.",
         )
+    return int(opset)
 
 
 def _check_finite(tensor: TensorProto, name: str) -> None:

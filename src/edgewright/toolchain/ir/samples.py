@@ -50,12 +50,6 @@ class Samples:
         )
         return digest.of_bytes("\n".join(parts).encode())
 
-    def rows(self) -> Iterator[bytes]:
-        """Yield the bytes of one sample after the other, all its inputs."""
-        arrays = [self.arrays[name] for name in sorted(self.arrays)]
-        for index in range(len(self)):
-            yield b"".join(array[index].tobytes() for array in arrays)
-
     def batches(self, size: int, *, whole: bool = False) -> Iterator[dict[str, Any]]:
         """Yield feeds of ``size`` samples; the last may be smaller unless ``whole``."""
         for start in range(0, len(self), size):

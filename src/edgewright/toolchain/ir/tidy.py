@@ -5,7 +5,9 @@ shapes; optimisers leave initializers nobody reads. What is left here is what de
 the answer, in an order that depends on nothing else.
 """
 
-from onnx import ModelProto, TensorProto, numpy_helper
+from collections.abc import Iterator
+
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
 
@@ -27,19 +29,45 @@ def _strip(proto: ModelProto) -> None:
     for holder, names in (
         (proto, ("producer_name", "producer_version", "domain", "model_version")),
         (proto, ("doc_string", "metadata_props", "training_info")),
-        (graph, ("doc_string", "metadata_props", "value_info", "quantization_annotation")),
     ):
         for name in names:
             holder.ClearField(name)
     graph.name = "main"
-    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("doc_string")
-        part.ClearField("metadata_props")
+    for held in graphs_of(graph):
+        _strip_graph(held)
+    # Fields of a newer ONNX, or of anybody else, that this one would carry along unread.
+    proto.DiscardUnknownFields()
     used = {node.domain for node in graph.node}
     if not has_subgraphs(proto):
         kept = [o for o in proto.opset_import if o.domain in used | {"", "ai.onnx"}]
         del proto.opset_import[:]
         proto.opset_import.extend(sorted(kept, key=lambda o: o.domain))
+
+
+def graphs_of(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield ``graph`` and every graph inside its nodes (If, Loop, Scan)."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from graphs_of(inner)
+
+
+def _strip_graph(graph: GraphProto) -> None:
+    for name in ("doc_string", "metadata_props", "value_info", "quantization_annotation"):
+        graph.ClearField(name)
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    for node in graph.node:
+        for attribute in node.attribute:
+            attribute.ClearField("doc_string")
+            for tensor in (attribute.t, *attribute.tensors):
+                # Only where there is one: reading is not setting, clearing is.
+                if tensor.ByteSize():
+                    tensor.ClearField("doc_string")
+                    tensor.ClearField("metadata_props")
 
 
 def _merge_equal_weights(proto: ModelProto) -> None:

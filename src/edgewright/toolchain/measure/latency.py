@@ -24,7 +24,7 @@ _WARM_UP = 20
 MIN_CALLS = 306
 MAX_CALLS = 1998
 _NS_PER_US = 1000
-RATIO = "latency_ratio_bp"
+RATIO, RATE = "latency_ratio_bp", "rate_hz"
 _BP = 10_000
 
 
@@ -76,6 +76,7 @@ def measure(
     return {
         name: (
             *_quantiles(blocks[name], machine),
+            _rate(blocks[name], machine),
             _ratio(blocks[name], blocks[baseline], machine),
         )
         for name in sessions
@@ -128,6 +129,16 @@ def _quantiles(blocks: list[list[int]], machine: str) -> list[Evidence]:
             )
         )  # fmt: skip
     return found
+
+
+def _rate(blocks: list[list[int]], machine: str) -> Evidence:
+    """Return answers a second, one after the other, by the blocks' own."""
+    rates = [len(block) * 1e9 / max(sum(block), 1) for block in blocks]
+    bounds = stats.quantile_interval(rates, 0.5)
+    return Evidence(
+        RATE, round(bounds.estimate), len(rates), machine, "measured on host",
+        floor(bounds.low), ceil(bounds.high), how="one after the other on one core",
+    )  # fmt: skip
 
 
 def _ratio(blocks: list[list[int]], baseline: list[list[int]], machine: str) -> Evidence:

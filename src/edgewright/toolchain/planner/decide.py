@@ -3,7 +3,8 @@
 A candidate is chosen when the contract passes on evidence and it is not slower than
 the float baseline beyond noise. Among those the goal decides: ``size`` takes the
 smallest, ``speed`` the fastest, ``balanced`` the one whose bytes times latency are
-least, each against the baseline's. Without a goal it is the first of the plan.
+least, each against the baseline's, ``battery`` the one with the least energy an answer, which
+goes by latency where no meter tells it. Without a goal it is the first of the plan.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from math import ceil, floor, log
 
 from edgewright.core.contract import Contract, Finding, Outcome, Verdict, judge
 from edgewright.core.evidence import Evidence, Paired
+from edgewright.toolchain.measure.energy import ENERGY
 from edgewright.toolchain.measure.latency import RATIO
 from edgewright.toolchain.planner.values import Nearest
 
@@ -31,6 +33,7 @@ _BEST = {
     "size": "the smallest",
     "speed": "the fastest",
     "balanced": "the least bytes times latency",
+    "battery": "the least energy an answer",
 }
 
 
@@ -192,7 +195,14 @@ def objective(known: Known, goal: str) -> tuple[int, int, str]:
     """
     size = known.figure("file_bytes") or 0
     ratio = round((known.figure(RATIO) or _BP) / _RATIO_STEP)
-    first = {"size": (size, ratio), "speed": (ratio, size), "balanced": (size * ratio, size)}
+    # Without a meter energy goes by time: one core at full load draws what it draws.
+    energy = known.figure(ENERGY)
+    first = {
+        "size": (size, ratio),
+        "speed": (ratio, size),
+        "balanced": (size * ratio, size),
+        "battery": (ratio if energy is None else energy, size),
+    }
     return (*first[goal], known.name)
 
 

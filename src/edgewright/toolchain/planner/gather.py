@@ -8,13 +8,18 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from edgewright.core.evidence import Evidence
+from edgewright.core.profile import DeviceProfile
 from edgewright.runtime.engines import Engine
-from edgewright.toolchain.measure import accuracy, footprint, latency, sizes
+from edgewright.toolchain import costs
+from edgewright.toolchain.measure import accuracy, energy, footprint, latency, sizes
 from edgewright.toolchain.measure.data import Dataset
 from edgewright.toolchain.measure.metrics import Metric
 from edgewright.toolchain.planner.decide import Known
 from edgewright.toolchain.planner.ledger import Ledger, Measurement
 from edgewright.toolchain.planner.perform import Made
+
+_Obtain = Callable[[str, Mapping[str, str], Callable[[], Measurement]], Measurement]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +35,9 @@ class Bench:
         machine: Fingerprint of this machine.
         tools: Versions that decide figures.
         budget: How long latency of one candidate may take.
+        elsewhere: The device, where it is not this machine; latency is estimated for it.
+        meter: What tells energy here; None where nothing does, or nobody asked.
+        rate_hz: Answers a second that power is about.
     """
 
     engine: Engine
@@ -40,6 +48,9 @@ class Bench:
     machine: str
     tools: Mapping[str, str]
     budget: latency.Budget
+    elsewhere: DeviceProfile | None = None
+    meter: energy.Meter | None = None
+    rate_hz: int | None = None
 
 
 def gather(
@@ -81,17 +92,49 @@ def gather(
     known = Known(name, one.plan.choosable, (exact,), counts)
     if not worth(known):
         return known, known
-    against = {**samples, "baseline": baseline.sha256}
-    taken = (
-        obtain("latency", against, lambda: _latency(one, baseline, bench)),
-        obtain("footprint", {}, lambda: _footprint(one, bench)),
-    )
+    taken = _slow(one, baseline, bench, obtain)
     now = [e for found in taken for e in found.figures[name]]
     before = [e for found in taken for e in (found.previous or found.figures)[name]]
+    guessed = _estimates(one, bench)
     return (
-        replace(known, evidence=(exact, *now)),
-        replace(known, evidence=(exact, *before)),
+        replace(known, evidence=(exact, *now, *guessed)),
+        replace(known, evidence=(exact, *before, *guessed)),
     )
+
+
+def _slow(one: Made, baseline: Made, bench: Bench, obtain: _Obtain) -> list[Measurement]:
+    """Return what takes seconds to measure: latency, memory, and energy if it is asked."""
+    samples = {"data": bench.data.sha256}
+    against = {**samples, "baseline": baseline.sha256}
+    taken = [
+        obtain("latency", against, lambda: _latency(one, baseline, bench)),
+        obtain("footprint", {}, lambda: _footprint(one, bench)),
+    ]
+    if bench.meter is not None:
+        rate, meter = {**samples, "rate": str(bench.rate_hz)}, bench.meter
+        taken.append(obtain("energy", rate, lambda: _energy(one, bench, meter)))
+    return taken
+
+
+def _estimates(one: Made, bench: Bench) -> tuple[Evidence, ...]:
+    """Return what is worked out for a device that is not at hand."""
+    if bench.elsewhere is None:
+        return ()
+    work = costs.work_of(one.graph, bench.data.evaluate[:1])
+    guessed = costs.estimate(work, bench.elsewhere)
+    p50 = next((figure for figure in guessed if figure.name == "p50_us"), None)
+    return (*guessed, *energy.estimate(p50, bench.elsewhere, bench.rate_hz))
+
+
+def _energy(one: Made, bench: Bench, meter: energy.Meter) -> Measurement:
+    session = bench.engine.load(one.model)
+    try:
+        figures = energy.measure(
+            session, bench.data.evaluate, meter, machine=bench.machine, rate_hz=bench.rate_hz
+        )
+    finally:
+        session.close()
+    return Measurement("", "", figures={one.plan.name: figures})
 
 
 def _accuracy(one: Made, bench: Bench) -> Measurement:

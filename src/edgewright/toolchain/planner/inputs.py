@@ -1,6 +1,6 @@
 """Read and check what a run is given, and write down what was asked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +15,14 @@ from edgewright.core.errors import DataError, ModelError, UsageError
 from edgewright.core.profile import DeviceProfile
 from edgewright.core.records import nearest
 from edgewright.core.tensors import TensorSpec
+from edgewright.toolchain import sources
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import load as load_graph
 from edgewright.toolchain.ir.load import source_digest
 from edgewright.toolchain.measure import doubts, forms, metrics
 from edgewright.toolchain.measure.data import DataKeys, Dataset, Given, assemble
 from edgewright.toolchain.measure.forms import Form, Pictures
-from edgewright.toolchain.planner.plan import make_plan
+from edgewright.toolchain.planner.plan import PRECISIONS, make_plan
 from edgewright.toolchain.planner.values import (
     FORMAT,
     GOALS,
@@ -30,6 +31,7 @@ from edgewright.toolchain.planner.values import (
     Plan,
     Recipe,
 )
+from edgewright.toolchain.sources import Wish
 
 HOST, AUTO = "host", "auto"
 _SYNTHETIC = {"calibrate": 128, "evaluate": 256}
@@ -41,7 +43,7 @@ class Order:
     """What ``optimize`` is called with.
 
     Attributes:
-        model: The ONNX model.
+        model: The ONNX model, or anything that ``sources.bring`` makes ONNX of.
         data: Real inputs: an npz file, a folder of pictures by class, a csv, tsv or
             parquet table, or ``module:callable``; None with ``allow_synthetic`` only.
         device: ``host`` for this machine, or a name in the catalogue.
@@ -49,8 +51,8 @@ class Order:
         contract: What must hold.
         out: The folder to make; ``out/<stem of the model>`` when None.
         quantization: ``auto``, ``none``, or ``int8``, ``int4``, ``fp16`` or an error.
-        goal: ``size``, ``speed`` or ``balanced``; ``auto`` is ``balanced`` where the
-            contract limits no quantity, and else the first candidate that holds it.
+        goal: ``size``, ``speed``, ``battery`` or ``balanced``; ``auto`` is ``balanced``
+            where the contract limits no quantity, else the first that holds it.
         budget_s: Seconds after which no other candidate is begun; 0 for no end.
         policy: Limits for the trial on a device.
         keys: What the arrays of ``data`` are called.
@@ -60,11 +62,14 @@ class Order:
             ``module:callable``; ``auto`` takes what the data call for.
         trust: Doubts about the data that are accepted, by name.
         allow_synthetic: Make inputs up where there are none; stays on the record.
+        wish: How the model is brought in, where it is not plain ONNX.
+        precision: What layers are pinned to, by a node's name or a pattern like ``head*``:
+            one of ``plan.PRECISIONS``.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
 
-    model: Path
+    model: str | Path
     data: str | Path | None
     device: str = HOST
     reference: Path | None = None
@@ -80,6 +85,8 @@ class Order:
     metric: str = AUTO
     trust: tuple[str, ...] = ()
     allow_synthetic: bool = False
+    wish: Wish = field(default_factory=Wish)
+    precision: Mapping[str, str] = field(default_factory=dict)
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -103,6 +110,12 @@ class Order:
                 raise UsageError(
                     f"there is no doubt {name!r}", hint=nearest(name, list(doubts.KINDS))
                 )
+        for layer, form in self.precision.items():
+            if form not in PRECISIONS or not layer or "," in layer:
+                raise UsageError(
+                    f"a layer cannot be pinned by {layer}={form}",
+                    hint=nearest(form, list(PRECISIONS)),
+                )
         if self.data is None and not self.allow_synthetic:
             raise UsageError(
                 "no data: real inputs are needed to calibrate and to judge",
@@ -112,7 +125,15 @@ class Order:
     @property
     def folder(self) -> Path:
         """The folder to make."""
-        return self.out or Path("out") / self.model.stem
+        return self.out or Path("out") / self.stem
+
+    @property
+    def stem(self) -> str:
+        """What the model is called: its file's stem, or its callable's module."""
+        text = str(self.model)
+        if ":" in text and not Path(text).exists():
+            return text.partition(":")[0].rpartition(".")[2] or "model"
+        return Path(text).stem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,20 +141,26 @@ class Inputs:
     """What a run works with, all of it checked.
 
     Attributes:
+        model: The file the graph is from; made by ``sources`` where it was not ONNX.
+        brought: What bringing it in came to, one sentence each.
         graph: The model.
         reference: The file whose answers count.
         data: What candidates are calibrated on and judged by.
         device: What the contract is about.
         host: This machine.
+        kind: The device's profile.
         recipe: What was asked.
         plan: What is tried.
     """
 
+    model: Path
+    brought: tuple[str, ...]
     graph: Graph
     reference: Path
     data: Dataset
     device: Machine
     host: Machine
+    kind: DeviceProfile
     recipe: Recipe
     plan: Plan
 
@@ -149,17 +176,18 @@ def read(order: Order) -> Inputs:
     """
     host = probe.probe()
     device = host if order.device == HOST else profile.find(order.device)
-    graph = load_graph(order.model)
-    _check_interface(graph, order.model.name)
-    reference = order.reference or order.model
-    if reference != order.model:
+    model, sha256, brought = _bring(order)
+    graph = load_graph(model)
+    _check_interface(graph, Path(order.model).name)
+    reference = order.reference or model
+    if reference != model:
         _check_alike(graph, load_graph(reference), reference.name)
     data = _data(order, graph)
     recipe = Recipe(
         format=FORMAT,
-        model=order.model.stem,
-        model_sha256=source_digest(order.model),
-        reference_sha256=source_digest(reference),
+        model=order.stem,
+        model_sha256=sha256,
+        reference_sha256=sha256 if reference == model else source_digest(reference),
         data_sha256=data.sha256,
         device=order.device,
         contract=order.contract,
@@ -172,6 +200,7 @@ def read(order: Order) -> Inputs:
         metric=_metric(order, data, graph),
         trusted=tuple(sorted(order.trust)),
         synthetic=data.synthetic,
+        precision=dict(order.precision),
         allow_slower=order.allow_slower,
         accept_estimates=order.accept_estimates,
     )
@@ -182,7 +211,42 @@ def read(order: Order) -> Inputs:
             "--quantization none.",
         )
     machines = _machine(order.device, device), _machine(HOST, host)
-    return Inputs(graph, reference, data, *machines, recipe, make_plan(recipe, device))
+    plan = make_plan(recipe, device, graph)
+    return Inputs(model, brought, graph, reference, data, *machines, device, recipe, plan)
+
+
+def _bring(order: Order) -> tuple[Path, str, tuple[str, ...]]:
+    """Return the ONNX file, the digest of what was given, and what is to be said of it."""
+    path = Path(order.model)
+    wish = order.wish
+    asked = (wish.weights, wish.inputs, wish.freeze, wish.keep_dynamic, wish.opset)
+    if path.suffix.lower() == ".onnx" and not any(asked):
+        return path, source_digest(path), ()
+    data = Path(str(order.data)) if order.data is not None else None
+    if wish.samples is None and data is not None and data.suffix == ".npz":
+        wish = replace(wish, samples=_parity_samples(data, order.keys.evaluate_inputs))
+    folder = order.folder.with_name(f"{order.folder.name}.source")
+    found = sources.bring(str(order.model), wish, folder)
+    said = (
+        f"{found.kind} by {found.exporter}: within {found.parity:.1e} of its source on "
+        f"{found.rows} {'real' if found.real else 'made-up'} rows"
+    )
+    return found.path, found.sha256, (said, *found.notes)
+
+
+def _parity_samples(path: Path, key: str) -> Mapping[str, npt.NDArray[np.generic]]:
+    """Return the evaluation inputs of a data file by the model's names, where it has them."""
+    arrays = sources.load_samples(path)
+    if key in arrays:
+        return {key: arrays[key]}
+    part = "evaluate_"
+    truth = {"evaluate_labels", "evaluate_targets", "evaluate_boxes"}
+    named = {
+        name.removeprefix(part): array
+        for name, array in arrays.items()
+        if name.startswith(part) and name not in truth
+    }
+    return named or arrays
 
 
 def _goal(order: Order) -> str:

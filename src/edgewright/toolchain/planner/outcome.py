@@ -1,16 +1,19 @@
 """From decisions to the sentences and rows of a report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgewright.toolchain.measure.latency import RATIO
 from edgewright.toolchain.planner.decide import Decision, Known
 from edgewright.toolchain.planner.perform import Made
-from edgewright.toolchain.planner.values import CandidateReport, lines
+from edgewright.toolchain.planner.values import CandidateReport, LayerReport, lines
 
 
 def candidate_reports(
-    made: Sequence[Made], known: Sequence[Known], decision: Decision
+    made: Sequence[Made],
+    known: Sequence[Known],
+    decision: Decision,
+    layers: Mapping[str, tuple[LayerReport, ...]],
 ) -> tuple[CandidateReport, ...]:
     """Return a row for each candidate, in the order of the plan."""
     return tuple(
@@ -25,6 +28,7 @@ def candidate_reports(
             reason=decision.reasons[one.plan.name],
             evidence=seen.evidence,
             counts=seen.counts,
+            layers=layers.get(one.plan.name, ()),
         )
         for one, seen in zip(made, known, strict=True)
     )

@@ -4,16 +4,22 @@ A step that was done before, for another candidate or in a run that was ended, i
 from the cache: it is named by all that decides its bytes.
 """
 
-from dataclasses import dataclass, field
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgewright.core import digest, durable
-from edgewright.core.errors import ModelError, QuantizeError
+from edgewright.core.errors import ModelError, QuantizeError, UsageError
+from edgewright.core.records import nearest
 from edgewright.runtime.engines import Engine
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.measure import accuracy, parity
 from edgewright.toolchain.planner.cache import StepCache
+from edgewright.toolchain.planner.layers import layers_of
+from edgewright.toolchain.planner.patterns import known_bad
+from edgewright.toolchain.planner.plan import KNOWN_BAD
 from edgewright.toolchain.planner.values import CandidatePlan, DoneStep, Plan, Step
 from edgewright.toolchain.targets import TARGETS, load_target
 from edgewright.toolchain.techniques import TECHNIQUES, Applied, load_technique
@@ -96,13 +102,50 @@ class Workshop:
             hint="Ask for --quantization auto, or look at what the model consists of.",
         )
 
-    def _one(self, candidate: CandidatePlan) -> Made | None:
+    def build(self, steps: Sequence[Step]) -> tuple[Graph, list[DoneStep]]:
+        """Return the graph after ``steps``, and what they did.
+
+        Raises:
+            QuantizeError: One of them cannot be done.
+        """
         graph, done = self.source, []
         path: tuple[str, ...] = ()
-        for step in candidate.steps:
+        for asked in steps:
+            step = self._resolved(graph, asked)
             path = (*path, f"{step.technique} {sorted(step.settings.items())}")
             graph, what = self._step(path, graph, step)
             done.append(what)
+        return graph, done
+
+    def _resolved(self, graph: Graph, step: Step) -> Step:
+        """Return ``step`` with the nodes that tokens and patterns stand for."""
+        settings = dict(step.settings)
+        for key in ("skip", "only"):
+            tokens = [token for token in settings.get(key, "").split(",") if token]
+            if not tokens:
+                continue
+            found: set[str] = set()
+            for token in tokens:
+                found |= self._meant(graph, token)
+            settings[key] = ",".join(sorted(found))
+        if not settings.get("skip", "yes"):
+            del settings["skip"]
+        return replace(step, settings=settings)
+
+    def _meant(self, graph: Graph, token: str) -> set[str]:
+        if token == KNOWN_BAD:
+            return set(known_bad(graph, self.samples))
+        if not set(token) & set("*?["):
+            return {token}
+        names = {node.name for node in graph.proto.graph.node}
+        found = set(fnmatch.filter(names, token))
+        if not found:
+            layers = [layer.name for layer in layers_of(graph)]
+            raise UsageError(f"no layer is called like {token!r}", hint=nearest(token, layers))
+        return found
+
+    def _one(self, candidate: CandidatePlan) -> Made | None:
+        graph, done = self.build(candidate.steps)
         if done and not any(step.applied for step in done):
             self.left_out[candidate.name] = done[-1].notes[0]
             return None
@@ -137,7 +180,7 @@ class Workshop:
         return self._done[path]
 
     def _apply(self, graph: Graph, step: Step) -> Applied:
-        calibrates = TECHNIQUES[step.technique].calibrates
+        calibrates = TECHNIQUES[step.technique].needs_samples(step.settings)
         key = ""
         if self.cache is not None:
             samples = self._samples_digest() if calibrates else ""

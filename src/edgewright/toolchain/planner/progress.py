@@ -41,6 +41,8 @@ class Progress:
     def step(self) -> None:
         """Say that a candidate was tried, whatever came of it."""
         self.tried, self._last = self.tried + 1, self.clock()
+        # A search may add candidates to its plan.
+        self.count = max(self.count, self.tried)
 
     def end(self) -> None:
         """Say that the search is over."""
@@ -49,14 +51,15 @@ class Progress:
     def fields(self) -> dict[str, int]:
         """Return what is known: ``elapsed_ms``, and in a search where it is and what is left.
 
-        ``index`` is 1 for the first candidate; ``eta_ms`` is there once one was tried.
+        ``index`` is 1 for the first candidate; ``eta_ms`` is there between the first that was
+        tried and the last of the plan.
         """
         now = self.clock()
         found = {"elapsed_ms": round((now - self._started) * _MS)}
         if not self.count:
             return found
         found |= {"index": min(self.tried + 1, self.count), "count": self.count}
-        if self.tried:
+        if 0 < self.tried < self.count:
             each = (self._last - self._search) / self.tried
             left = each * (self.count - self.tried) - (now - self._last)
             if self.budget_s:

@@ -4,12 +4,15 @@ Without a goal the search ends at the first candidate that holds the contract; w
 it goes on until all are tried or the budget is spent. A first Ctrl-C ends it like a
 spent budget: what was tried is judged and written.
 
+Where every candidate that computes in 8 bits misses by its answers, one more is put together
+layer by layer (``mixed``).
+
 A candidate that surely misses the contract by its bytes or its answers is out, whatever
 its speed: latency and memory are measured only if nothing holds and it is the nearest.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 
@@ -17,8 +20,16 @@ from edgewright.core.contract import Outcome
 from edgewright.toolchain.planner.decide import Decision, Known, Rules, decide, verdict_on
 from edgewright.toolchain.planner.gather import Bench, gather
 from edgewright.toolchain.planner.ledger import Ledger
+from edgewright.toolchain.planner.mixed import COMPUTES, Mixer
 from edgewright.toolchain.planner.perform import Made, Workshop, check_float
-from edgewright.toolchain.planner.values import Plan
+from edgewright.toolchain.planner.values import LayerReport, Plan
+
+MIXED = "int8-mixed"
+# Limits on answers, which fewer layers in 8 bits can help.
+ANSWERS = frozenset({"accuracy_drop", "worst_class_drop", "retention"})
+
+_ATTEMPTS = 3
+_BP = 10_000
 
 ALL, FIRST, INTERRUPTED = "all were tried", "the first that holds", "it was interrupted"
 
@@ -40,6 +51,9 @@ class Search:
         now: What is known of each.
         before: The same by the measurements that were replaced.
         stopped: Why it ended; empty while it goes on.
+        layers: What became of each layer, by candidate that was put together from them.
+        folder: For files that are asked once.
+        pinned: Layers, by name or pattern, that the recipe says the form of.
     """
 
     plan: Plan
@@ -50,10 +64,13 @@ class Search:
     source: Path
     budget_s: int
     say: Callable[[str, str], None]
+    folder: Path
+    pinned: frozenset[str] = frozenset()
     made: list[Made] = field(default_factory=list)
     now: list[Known] = field(default_factory=list)
     before: list[Known] = field(default_factory=list)
     stopped: str = ""
+    layers: dict[str, tuple[LayerReport, ...]] = field(default_factory=dict)
 
     def run(self, better: Callable[[], None], tried: Callable[[str], None]) -> None:
         """Try candidates until there is a reason to stop.
@@ -79,6 +96,8 @@ class Search:
                 if self.stopped:
                     break
             self.workshop.check_any()
+            if not self.stopped and self._mix(monotonic() - started, tried):
+                better()
             self._complete()
         except KeyboardInterrupt:
             if not best:
@@ -126,6 +145,44 @@ class Search:
         findings = verdict_on(known, self.rules).findings
         return all(finding.outcome is not Outcome.FAIL for finding in findings)
 
+    def _mix(self, spent_s: float, tried: Callable[[str], None]) -> bool:
+        """Put a candidate together layer by layer where 8-bit ones miss by answers alone."""
+        base = self._to_mix()
+        if base is None or (self.budget_s and spent_s > self.budget_s):
+            return False
+        mixer = Mixer(
+            base.plan, self.workshop, self.bench, self.ledger, self.made[0], self.folder,
+            pinned=self.pinned,
+        )  # fmt: skip
+        self.say("mix", f"which layers {base.plan.name} loses its answers by")
+        known = self.now[self.made.index(base)]
+        target = mixer.prepare() * _room(known, self.rules)
+        for attempt in range(_ATTEMPTS):
+            found = mixer.find(target, MIXED if not attempt else f"{MIXED}-{attempt + 1}")
+            if found is None:
+                return bool(attempt)
+            candidates = (*self.plan.candidates, found.plan)
+            self.plan = replace(self.plan, candidates=candidates)
+            self.layers[found.plan.name] = found.layers
+            self._try(found.plan.name)
+            tried(found.plan.name)
+            if self.made[-1].plan.name == found.plan.name and self._may_hold(self.now[-1]):
+                return True
+            target = found.drift / 2
+        return True
+
+    def _to_mix(self) -> Made | None:
+        """Return the 8-bit candidate with the least loss, if all of them miss by answers."""
+        found: list[tuple[float, Made]] = []
+        for one, known in zip(self.made, self.now, strict=True):
+            if not one.plan.steps or one.plan.steps[-1].technique not in COMPUTES:
+                continue
+            missed = {f.limit for f in verdict_on(known, self.rules).missed}
+            if not missed & ANSWERS:
+                return None
+            found.append((known.counts[0].loss().estimate, one))
+        return min(found, key=lambda pair: pair[0])[1] if found else None
+
     def _complete(self) -> None:
         """Time the nearest where nothing holds; it may be another one then."""
         while (near := self.decision().nearest) is not None:
@@ -158,6 +215,16 @@ class Search:
 
     def _tried(self) -> set[str]:
         return {one.plan.name for one in self.made} | set(self.workshop.left_out)
+
+
+def _room(known: Known, rules: Rules) -> float:
+    """Return to what share of its drift a candidate has to come, going by its losses."""
+    overall, *classes = known.counts
+    shares = [rules.contract.accuracy_drop_bp / _BP / max(overall.loss().high, 1e-9)]
+    worst = max((one.loss().high for one in classes), default=0.0)
+    shares.append(rules.contract.worst_class_drop_bp / _BP / max(worst, 1e-9))
+    # A bound has to fit, not an estimate, and losses rise faster than drift.
+    return min(0.7 * min(shares), 0.7)
 
 
 def _always(_known: Known) -> bool:

@@ -26,7 +26,7 @@ QUANTIZATIONS = ("auto", "int8", "int4", "fp16", "none")
 
 # What is searched for among the candidates that hold the contract. Without a goal the
 # first that holds it ships, and nothing after it is tried.
-GOALS = ("balanced", "size", "speed")
+GOALS = ("balanced", "battery", "size", "speed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Recipe:
         metric: What answers are judged by, as ``measure.metrics`` names it.
         trusted: Doubts about the data that were accepted, by name.
         synthetic: Whether inputs were made up; then nothing is known of accuracy.
+        precision: What layers are pinned to, by name or pattern.
     """
 
     format: int
@@ -66,6 +67,7 @@ class Recipe:
     metric: str = ACCURACY
     trusted: tuple[str, ...] = ()
     synthetic: bool = False
+    precision: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a wish we have no word for."""
@@ -305,6 +307,7 @@ class Report:
         samples: How many samples there were to evaluate and to calibrate on.
         doubts: What is doubtful about the data, accepted or merely told.
         coverage: Samples of each class, where answers are classes.
+        brought: What bringing the model in came to, where it was not ONNX.
     """
 
     format: int
@@ -330,6 +333,7 @@ class Report:
     stopped: str = ""
     doubts: tuple[DoubtLine, ...] = ()
     coverage: tuple[CoverageLine, ...] = ()
+    brought: tuple[str, ...] = ()
 
     def candidate(self, name: str) -> CandidateReport:
         """Return the candidate called ``name``; a ValueError when there is none."""

@@ -32,6 +32,7 @@ _TITLES = {
 _ASKED = (
     "model_sha256", "reference_sha256", "data_sha256", "device", "metric", "quantization",
     "goal", "budget_s", "allow_slower", "accept_estimates", "synthetic", "trusted",
+    "precision",
 )  # fmt: skip
 
 
@@ -153,6 +154,8 @@ def _told(name: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={v}" for k, v in sorted(value.items())) or "none"
     return str(value) if value else "none"
 
 

@@ -29,6 +29,7 @@ _GOALS = {
     "": "the first candidate that holds the contract ships, and nothing after it is tried",
     "size": "the smallest that holds the contract ships",
     "speed": "the fastest that holds the contract ships",
+    "battery": "the one with the least energy an answer that holds the contract ships",
     "balanced": "the one with the least bytes times latency that holds the contract ships",
 }
 
@@ -214,8 +215,8 @@ def _layers(one: CandidateReport) -> Iterator[str]:
     for layer in unlike_the_rest(one.layers):
         yield (
             f"{layer.name} ({layer.operator}, {show_bytes(layer.weight_bytes)}): "
-            f"{FORMS.get(layer.form, layer.form)}, because {layer.reason}; rounded alone it "
-            f"moves the answers by {drift(layer.drift_micro)}"
+            f"{FORMS.get(layer.form, layer.form)}; {layer.reason}; rounded alone it moves "
+            f"the answers by {drift(layer.drift_micro)}"
         )
 
 
@@ -295,6 +296,8 @@ def _better(report: Report, one: CandidateReport) -> str:
         return f"its files would have to be {show_bytes(mine - theirs)} smaller"
     if goal == "speed" and slow > fast:
         return f"an answer would have to take {1 - fast / slow:.0%} less time"
+    if goal == "battery":
+        return f"an answer would have to take less energy than one of {chosen.name}"
     share = theirs * fast / max(mine * slow, 1)
     if goal == "balanced" and share < 1:
         return (
@@ -348,5 +351,6 @@ def _assumed(report: Report) -> Iterator[str]:
         if (limit := getattr(recipe.contract, name)) is not None:
             title = words.limit_title(report, name)
             yield f"{title}: at most {show_bytes(limit)} is asked; pack judges it."
+    yield from (f"Brought in: {line}" for line in report.brought)
     yield from (f"Changed by measuring again: {line}." for line in report.changed)
     yield f"The search stopped: {report.stopped or 'not yet; this is the best so far'}."

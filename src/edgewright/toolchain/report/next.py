@@ -12,6 +12,8 @@ _FLAGS = {
     "peak_memory_bytes": "--max-memory {}",
     "transport_bytes": "--max-transport {}",
     "storage_bytes": "--max-storage {}",
+    "rate_hz": "--rate {}",
+    "power_mw": "--max-power {}mW",
 }
 _SHARES = {
     "accuracy_drop_bp": ("--accuracy-drop", 100),

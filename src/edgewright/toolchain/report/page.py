@@ -107,6 +107,8 @@ def _card(report: Report, title: str, name: str) -> str:
     beside = f"{report.baseline} {words.show(theirs)}"
     if mine.upper not in {None, mine.value}:
         beside = f"\u2264 {words.show_value(name, mine.upper or 0)} (95 %)"
+    if not mine.firm:
+        beside = f"{mine.method}, not measured"
     return _box(title, words.show(mine), escape(beside))
 
 
@@ -256,6 +258,7 @@ def _origin(report: Report) -> str:
         f"<p>Measured on {escape(report.host.title)} "
         f"(<code>{escape(report.host.fingerprint)}</code>), engine {escape(report.engine)}. "
         "Figures belong to that machine.</p>",
+        markup.listed(escape(f"brought in: {line}") for line in report.brought),
         markup.listed(map(escape, how)),
         markup.folded("Digests", markup.table(("", "sha256"), listed)),
         f'<p class="quiet">{escape(tools)}</p>',

@@ -154,7 +154,9 @@ def _latency(report: Report) -> Measure:
 
 
 def _energy(report: Report) -> Measure:
-    axis = Axis("energy of an answer", lambda value: f"{value / 1000:g} mJ")
+    figures = [figure for one in report.candidates if (figure := one.figure(ENERGY))]
+    told = "" if all(figure.firm for figure in figures) else ", estimated"
+    axis = Axis(f"energy of an answer{told}", lambda value: f"{value / 1000:g} mJ")
     return Measure("energy", axis, _figures(report, ENERGY))
 
 

@@ -38,7 +38,8 @@ def summary(report: Report) -> dict[str, Any]:
             "reference_bp": round(counts.reference * _BP),
             "candidate_bp": round(counts.candidate * _BP),
         },
-        "figures": {one.name: one.value for one in shipped.evidence},
+        "figures": {e.name: e.value for e in reversed(shipped.evidence) if e.firm},
+        "estimates": {e.name: e.value for e in shipped.evidence if not e.firm},
     }
 
 

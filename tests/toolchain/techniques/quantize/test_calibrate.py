@@ -9,14 +9,15 @@ from onnx import TensorProto, helper
 from tests.sim.models import model, quarters, samples
 
 from edgewright.core.errors import DataError, QuantizeError
+from edgewright.toolchain.ir import observe as observing
 from edgewright.toolchain.ir.load import check
-from edgewright.toolchain.techniques.quantize import calibrate as calibration
-from edgewright.toolchain.techniques.quantize.calibrate import (
-    activation_bytes,
-    calibrate,
-    groups,
+from edgewright.toolchain.ir.observe import activation_bytes, groups
+from edgewright.toolchain.techniques.quantize.calibrate import calibrate
+from edgewright.toolchain.techniques.quantize.static import (
+    Method,
+    activations,
+    quantize_static,
 )
-from edgewright.toolchain.techniques.quantize.static import activations, quantize_static
 
 IMAGES, _ = samples(60)
 FLOAT = TensorProto.FLOAT
@@ -94,7 +95,7 @@ def test_at_most_a_group_is_held(graph, monkeypatch):
             asked.append(sum(array.size * 4 for array in found))
             return found
 
-    monkeypatch.setattr(calibration.onnxruntime, "InferenceSession", Watched)
+    monkeypatch.setattr(observing.onnxruntime, "InferenceSession", Watched)
 
     calibrate(graph, batches(20), names, bins=0, budget_bytes=41_000)
 
@@ -116,7 +117,7 @@ def test_no_activation_outlives_its_batch(graph, monkeypatch, bins):
             given.extend(map(weakref.ref, found))
             return found
 
-    monkeypatch.setattr(calibration.onnxruntime, "InferenceSession", Watched)
+    monkeypatch.setattr(observing.onnxruntime, "InferenceSession", Watched)
 
     calibrate(graph, batches(10), names, bins=bins)
 
@@ -148,9 +149,7 @@ def test_several_inputs_are_calibrated():
 
     extremes = {name: (s.values.low, s.values.high) for name, s in found.items()}
     assert extremes == {"a": (1, 3), "b": (-3, -1), "product": (2, 6), "y": (1, 3)}
-    assert quantize_static(two_inputs(), feeds, per_channel=True)[0].operators[
-        "QuantizeLinear"
-    ]
+    assert quantize_static(two_inputs(), feeds, Method())[0].operators["QuantizeLinear"]
 
 
 def test_an_infinite_activation_is_refused_by_name():

@@ -13,29 +13,24 @@ Source: B. Jacob et al., "Quantization and Training of Neural Networks for Effic
 Integer-Arithmetic-Only Inference", CVPR 2018; carried out by onnxruntime.quantization.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from onnx import TensorProto
 
-from edgewright.core.errors import DataError, QuantizeError
+from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.graph import Graph
-from edgewright.toolchain.ir.samples import Samples, check_fit
-from edgewright.toolchain.techniques import Applied, settle
-from edgewright.toolchain.techniques.quantize.calibrate import (
-    BUDGET_BYTES,
-    Feed,
-    activation_bytes,
+from edgewright.toolchain.ir.observe import batches, check_samples
+from edgewright.toolchain.ir.samples import Samples
+from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
+from edgewright.toolchain.techniques.quantize.static import (
+    Method,
+    activations,
+    quantize_static,
 )
-from edgewright.toolchain.techniques.quantize.choose import CHOOSERS
-from edgewright.toolchain.techniques.quantize.static import activations, quantize_static
 
 _SHARE = 1000  # permille
 _INT8 = TensorProto.INT8
-_BITS = (8, 7)
-
-# Samples a run; more only cost memory, since ranges are over all of them.
-_BATCH = 32
+_ROUNDINGS = ("nearest", "learned")
 
 
 def quantize(
@@ -45,6 +40,9 @@ def quantize(
     per_channel: bool = True,
     bits: int = 8,
     ranges: str = "minmax",
+    rounding: str = "nearest",
+    correct_bias: bool = False,
+    skip: frozenset[str] = frozenset(),
 ) -> Applied:
     """Return ``graph`` with int8 weights and 8-bit activations.
 
@@ -55,36 +53,49 @@ def quantize(
         bits: Of a weight, 8 or 7; either takes a byte.
         ranges: How those of activations are chosen: ``minmax``, ``percentile``,
             ``entropy`` or ``mse``, as ``choose`` defines them.
+        rounding: Of weights, ``nearest`` or ``learned``: by what answers lose.
+        correct_bias: Take the mean error of each layer out of its bias.
+        skip: Nodes of ``graph``, by name, that go on computing in floats.
 
     Raises:
+        UsageError: ``skip`` names a node there is not.
         QuantizeError: There is nothing to quantize, it is quantized already, an
             activation is not finite, or the quantizer refuses the graph.
         DataError: No samples, or samples that do not fit the inputs.
     """
-    if bits not in _BITS:
-        raise ValueError(f"bits must be 7 or 8, got {bits}")
-    if ranges not in CHOOSERS:
-        raise ValueError(f"ranges must be one of {', '.join(CHOOSERS)}, got {ranges!r}")
-    _check(graph, samples)
-    result, notes = quantize_static(
-        graph, _batches(graph, samples), per_channel=per_channel, bits=bits, ranges=ranges
-    )
+    if rounding not in _ROUNDINGS:
+        raise ValueError(f"rounding must be nearest or learned, got {rounding!r}")
+    learned = rounding == "learned"
+    method = Method(per_channel, bits, ranges, skip, learned=learned, correct=correct_bias)
+    check_nodes(graph, skip)
+    _check(graph)
+    check_samples(graph, samples, "quantize")
+    feeds = batches(graph, samples, activations(graph))
+    result, notes = quantize_static(graph, feeds, method)
+    return Applied(result, changed=True, notes=(_said(result, samples, method), *notes))
+
+
+def _said(result: Graph, samples: Samples, method: Method) -> str:
+    """Return what was done.
+
+    Raises:
+        QuantizeError: That was nothing.
+    """
     initializers = result.proto.graph.initializer
     stored = sum(len(tensor.raw_data) for tensor in initializers if tensor.data_type == _INT8)
     if not stored:
         raise QuantizeError(
-            f"none of the {graph.operators.total()} nodes could be quantized: no Conv, Gemm "
+            f"none of the {result.operators.total()} nodes could be quantized: no Conv, Gemm "
             "or MatMul has constant float weights",
             hint="Leave quantize out of the recipe for this model.",
         )
-    how = "channel" if per_channel else "tensor"
+    how = "channel" if method.per_channel else "tensor"
     share = stored * _SHARE // max(result.weight_bytes, 1) / 10
-    kind = "int8" if bits == 8 else "int8 within 7 bits"
-    note = (
+    kind = "int8" if method.bits == 8 else "int8 within 7 bits"
+    return (
         f"{stored} bytes of weights are {kind} with one scale per {how} ({share} % of all), "
-        f"{ranges} ranges from {len(samples)} samples"
+        f"{method.ranges} ranges from {len(samples)} samples"
     )
-    return Applied(result, changed=True, notes=(note, *notes))
 
 
 class _Quantize:
@@ -98,55 +109,24 @@ class _Quantize:
     ) -> Applied:
         """Return the graph after ``quantize``."""
         settled = settle("quantize", settings)
-        if samples is None:
-            raise _no_samples()
         channel = settled["granularity"] == "channel"
         return quantize(
             graph,
-            samples,
+            check_samples(graph, samples, "quantize"),
             per_channel=channel,
             bits=int(settled["bits"]),
             ranges=settled["ranges"],
+            rounding=settled["rounding"],
+            correct_bias=settled["bias"] == "correct",
+            skip=skipped(settled, graph),
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Batches:
-    """Samples batch by batch, as often as they are asked for."""
-
-    samples: Samples
-    size: int
-    whole: bool
-
-    def __iter__(self) -> Iterator[Feed]:
-        # A fixed batch cannot be fed half; the samples left over are not looked at.
-        return self.samples.batches(self.size, whole=self.whole)
-
-
-def _batches(graph: Graph, samples: Samples) -> _Batches:
-    fixed = {spec.shape[0] for spec in graph.inputs} - {-1}
-    if fixed:
-        return _Batches(samples, max(fixed), whole=True)
-    one = activation_bytes(graph, samples[:1].arrays, activations(graph))
-    fitting = BUDGET_BYTES // max(1, sum(one.values()))
-    return _Batches(samples, min(max(fitting, 1), _BATCH), whole=False)
-
-
-def _check(graph: Graph, samples: Samples) -> None:
+def _check(graph: Graph) -> None:
     if graph.operators["DequantizeLinear"]:
         raise QuantizeError(
             "the graph is quantized already", hint="Give the float model it was made from."
         )
-    if len(samples) == 0:
-        raise _no_samples()
-    check_fit(samples, graph.inputs, "calibration samples")
-
-
-def _no_samples() -> DataError:
-    return DataError(
-        "quantize needs calibration samples and got none",
-        hint="Give a few hundred real inputs as calibrate_images of the data file.",
-    )
 
 
 TECHNIQUE = _Quantize()

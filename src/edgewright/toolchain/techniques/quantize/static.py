@@ -4,6 +4,7 @@ It puts the nodes in and makes the weights; the ranges of activations are ours.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -17,11 +18,13 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir import ort
 from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.observe import Feed
 from edgewright.toolchain.ir.tidy import tidy
-from edgewright.toolchain.techniques.quantize.calibrate import Feed, calibrate
+from edgewright.toolchain.techniques.quantize.calibrate import calibrate
 from edgewright.toolchain.techniques.quantize.choose import CHOOSERS, Range
 from edgewright.toolchain.techniques.quantize.fills import choose_ranges
 from edgewright.toolchain.techniques.quantize.histogram import BINS
+from edgewright.toolchain.techniques.quantize.refine import Refinery
 
 # Sorted: left to itself the quantizer walks a set, in an order that changes by the day.
 _OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
@@ -30,25 +33,50 @@ _OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 # a quantized bias is as large as the bias, 5 % of the digits example per channel.
 _OPTIONS = {"QuantizeBias": False}
 
+_NAMED = 5
+# The largest code the quantizer gives a weight, which its counterpart below zero mirrors.
+_LARGEST = {8: 127, 7: 64}
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a graph is quantized.
+
+    Attributes:
+        per_channel: One scale per output channel instead of one per tensor.
+        bits: Of a weight, 8 or 7.
+        ranges: A name in ``CHOOSERS``.
+        skip: Nodes, by name, that are not quantized.
+        learned: Round weights by what answers lose instead of to the nearest.
+        correct: Correct biases by the mean error of their layer.
+    """
+
+    per_channel: bool = True
+    bits: int = 8
+    ranges: str = "minmax"
+    skip: frozenset[str] = frozenset()
+    learned: bool = False
+    correct: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what there is no way to do."""
+        if self.bits not in _LARGEST:
+            raise ValueError(f"bits must be 7 or 8, got {self.bits}")
+        if self.ranges not in CHOOSERS:
+            known = ", ".join(CHOOSERS)
+            raise ValueError(f"ranges must be one of {known}, got {self.ranges!r}")
+
+
 def quantize_static(
-    graph: Graph,
-    feeds: Iterable[Feed],
-    *,
-    per_channel: bool,
-    bits: int = 8,
-    ranges: str = "minmax",
+    graph: Graph, feeds: Iterable[Feed], method: Method
 ) -> tuple[Graph, tuple[str, ...]]:
     """Return ``graph`` in QDQ form and notes; it may hold no quantized weight at all.
 
     Args:
         graph: A float graph.
         feeds: As ``calibrate`` takes them.
-        per_channel: One scale per output channel instead of one per tensor.
-        bits: Of a weight, 8 or 7.
-        ranges: A name in ``CHOOSERS``.
+        method: How.
 
     Raises:
         QuantizeError: ONNX Runtime refuses the graph, or an activation is not finite.
@@ -59,19 +87,19 @@ def quantize_static(
         # With the shapes and types of what is inside, which the quantizer goes by.
         model = load_model_with_shape_infer(folder / "float.onnx")
     kinds = _activations(model)
-    bins = 0 if ranges == "minmax" else BINS
+    bins = 0 if method.ranges == "minmax" else BINS
     spreads = calibrate(graph, feeds, list(kinds), bins=bins)
-    chosen, notes = choose_ranges(graph, spreads, CHOOSERS[ranges])
+    chosen, notes = choose_ranges(graph, spreads, CHOOSERS[method.ranges])
     with ort.quiet("quantize the graph", QuantizeError) as folder:
         quantizer = QDQQuantizer(
             model,
-            per_channel,
-            bits == 7,
+            method.per_channel,
+            method.bits == 7,
             QuantType.QInt8,
             QuantType.QUInt8,
             _tensors_data(chosen, kinds),
             [],
-            [],
+            sorted(method.skip),
             _OPERATORS,
             _OPTIONS,
         )
@@ -80,7 +108,21 @@ def quantize_static(
             folder / "int8.onnx", use_external_data_format=False
         )
         proto = onnx.load(folder / "int8.onnx")
-    return tidy(proto), notes
+    refinery = Refinery(graph, proto)
+    if method.learned:
+        notes += refinery.round(feeds, _LARGEST[method.bits])
+    if method.correct:
+        notes += refinery.correct(feeds)
+    left = [node.name for node in graph.proto.graph.node if node.name in method.skip]
+    return tidy(proto), (*notes, *_said(left))
+
+
+def _said(left: Sequence[str]) -> tuple[str, ...]:
+    """Return the note on nodes that were left out as asked."""
+    if not left:
+        return ()
+    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    return (f"left as floats, as asked: {', '.join(left[:_NAMED])}{more}",)
 
 
 def activations(graph: Graph) -> list[str]:

@@ -1,10 +1,11 @@
 """Weights: stored in fewer bits, computed with as floats.
 
 Every large float weight, whatever operator reads it, becomes its codes followed by the
-nodes that give the float back: Cast for float16, Cast and Mul for integers, and Reshape
-where blocks share scales. An engine computes these once, when it loads the model: the
-file shrinks, an answer takes as long as before. What is too small to pay, or does not
-fit the format, stays as it is and is named. Where nothing paid it raises.
+nodes that give the float back, as ``unfold`` writes them. An engine computes these once,
+when it loads the model: the file shrinks, an answer takes as long as before. What is too
+small to pay, or does not fit the format, stays as it is and is named. So does a vector,
+unless halved: biases and the scales of norms are a thousandth of the bytes, and as int4
+cost a sentence encoder .07 of its cosine. Where nothing paid it raises.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,35 +13,58 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
+from onnx import ModelProto, NodeProto, TensorProto, version_converter
 
 from edgewright.core.errors import QuantizeError
+from edgewright.toolchain.ir.codes import CODERS, Codes, by_block, by_channel
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.learn import Learned, Wanted, learn, said
+from edgewright.toolchain.ir.linear import layers_of
+from edgewright.toolchain.ir.observe import batches, check_samples
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.ir.tidy import tidy
-from edgewright.toolchain.techniques import Applied, settle
-from edgewright.toolchain.techniques.weights.codes import Codes, by_block, by_channel
+from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
+from edgewright.toolchain.techniques.weights.unfold import Stored, coded, half
 
-_BITS = {"int8": 8, "int4": 4}
+# The largest code; 0 where there are two, -1 and 1.
+_LARGEST = {"int8": 127, "int4": 7, "ternary": 1, "binary": 0}
 # Since this opset Cast knows int4, and this IR version goes with it.
 _INT4_OPSET, _INT4_IR = 21, 10
-# A node or two and a name of their own cost about a hundred bytes.
-_OVERHEAD_BYTES = 160
-_LARGEST_HALF = float(np.finfo(np.float16).max)
+# A node, with its name and what it reads.
+_NODE_BYTES = 60
+# Beyond it the form, or what unfolds it, has no finite number.
+_LARGEST_HELD = {
+    "float16": float(np.finfo(np.float16).max),
+    "ternary": float(np.finfo(np.float32).max) / 4,
+    "binary": float(np.finfo(np.float32).max) / 4,
+}
 _NAMED = 5
+_NARROW = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.FLOAT16)
 
 
-def narrow(graph: Graph, *, form: str, block: str = "channel") -> Applied:
+def narrow(
+    graph: Graph,
+    *,
+    form: str,
+    block: str = "channel",
+    samples: Samples | None = None,
+    skip: frozenset[str] = frozenset(),
+) -> Applied:
     """Return ``graph`` with its weights stored as ``form``.
 
     Args:
         graph: Any float graph.
-        form: ``int8``, ``int4`` or ``float16``.
+        form: ``float16``, ``int8``, ``int4``, ``ternary`` or ``binary``.
         block: What shares a scale: ``channel``, or how many weights in a row.
+        samples: Real inputs, to round by what answers lose; None to round to the nearest,
+            as ``float16`` and what is no layer's own weight are in any case.
+        skip: Nodes of ``graph``, by name, whose weights stay as they are.
 
     Raises:
+        UsageError: ``skip`` names a node there is not.
         QuantizeError: No weight pays, or the graph has parts that are not looked into.
     """
+    check_nodes(graph, skip)
     if has_subgraphs(graph.proto):
         raise QuantizeError(
             "the graph holds graphs of its own (If, Loop, Scan)",
@@ -52,7 +76,15 @@ def narrow(graph: Graph, *, form: str, block: str = "channel") -> Applied:
             hint="Give the float model it was made from.",
         )
     proto = _raised(graph.copy()) if form == "int4" else graph.copy()
-    stored = _Store(form, block)
+    asked = {
+        name: node.name
+        for node in graph.proto.graph.node
+        if node.name in skip
+        for name in node.input
+    }
+    stored = _Store(graph, form, block, asked)
+    if samples is not None:
+        stored.learn(samples)
     stored.rewrite(proto)
     if not stored.count:
         raise QuantizeError(
@@ -64,41 +96,73 @@ def narrow(graph: Graph, *, form: str, block: str = "channel") -> Applied:
 
 def _is_narrow(proto: ModelProto) -> bool:
     """Return whether a weight is cast back to floats, as this technique leaves it."""
-    stored = {
-        tensor.name
-        for tensor in proto.graph.initializer
-        if tensor.data_type in {TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT16}
-    }
+    stored = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _NARROW}
     return any(n.op_type == "Cast" and n.input[0] in stored for n in proto.graph.node)
 
 
 class _Store:
     """Rewrites the weights of a graph and remembers what it did."""
 
-    def __init__(self, form: str, block: str) -> None:
+    def __init__(self, graph: Graph, form: str, block: str, asked: Mapping[str, str]) -> None:
+        """Use ``form``; weights in ``asked`` stay, each for the node it names."""
+        self._graph = graph
         self._form = form
         self._block = block
+        self._asked = asked
+        self._as_asked: list[str] = []
+        self._layers = layers_of(graph)
+        self._learned: dict[str, Learned] = {}
+        self._unlearned = False
         self._kept: list[str] = []
+        self._vectors: list[int] = []
         self._before = self._after = 0
         self.seen = self.count = 0
+
+    def learn(self, samples: Samples) -> None:
+        """Round the weights of layers by what their answers lose on ``samples``."""
+        if self._form not in _LARGEST:
+            self._unlearned = True
+            return
+        qmax = _LARGEST[self._form]
+        wanted = []
+        for tensor in self._graph.proto.graph.initializer:
+            layer = self._layers.get(tensor.name)
+            if layer is None or tensor.name in self._asked:
+                continue
+            weight = np.asarray(array_of(tensor), np.float32)
+            if not np.isfinite(weight).all():
+                continue  # left and named when it is met again
+            codes = self._codes(tensor.name, weight)
+            scale = np.broadcast_to(codes.scale, codes.values.shape).reshape(weight.shape)
+            values = codes.values.reshape(weight.shape)
+            wanted.append(Wanted(layer, weight, scale, values, qmax))
+        feeds = batches(self._graph, samples, [one.layer.node.input[0] for one in wanted])
+        for one in learn(self._graph, feeds, wanted):
+            self._learned[one.wanted.layer.node.input[1]] = one
 
     def rewrite(self, proto: ModelProto) -> None:
         """Replace every weight of ``proto`` that pays."""
         nodes: list[NodeProto] = []
         tensors: list[TensorProto] = []
+        shared: dict[str, TensorProto] = {}
         outputs = {value.name for value in proto.graph.output}
         for tensor in proto.graph.initializer:
             if tensor.data_type != TensorProto.FLOAT or tensor.name in outputs:
                 tensors.append(tensor)
                 continue
             self.seen += 1
+            if tensor.name in self._asked:
+                self._as_asked.append(f"{tensor.name!r} of {self._asked[tensor.name]}")
+                tensors.append(tensor)
+                continue
             narrowed = self._narrowed(tensor)
             if narrowed is None:
                 tensors.append(tensor)
                 continue
-            held, chain = narrowed
-            tensors += held
-            nodes += chain
+            tensors += narrowed.tensors
+            shared |= {tensor.name: tensor for tensor in narrowed.shared}
+            nodes += narrowed.nodes
+        tensors += shared.values()
         del proto.graph.initializer[:]
         proto.graph.initializer.extend(tensors)
         nodes += proto.graph.node
@@ -107,95 +171,71 @@ class _Store:
 
     def notes(self) -> tuple[str, ...]:
         """Return what was done, with the numbers."""
-        said = (
+        stored = (
             f"{self.count} of {self.seen} float weights are stored as {self._form}: "
             f"{self._after} bytes instead of {self._before}"
         )
-        return (said, f"left as they are: {self.left()}") if self._kept else (said,)
+        notes = [stored]
+        if self._unlearned:
+            notes.append(f"{self._form} is rounded to the nearest, samples decide nothing")
+        if self._learned:
+            notes.append(said(list(self._learned.values())))
+        if self._vectors:
+            held = sum(self._vectors)
+            notes.append(f"{len(self._vectors)} vectors of {held} bytes in all stay floats")
+        if self._kept:
+            notes.append(f"left as they are: {_listed(self._kept)}")
+        if self._as_asked:
+            notes.append(f"left as they are, as asked: {_listed(self._as_asked)}")
+        return tuple(notes)
 
     def left(self) -> str:
         """Return which weights were left as they are, and why."""
-        more = len(self._kept) - _NAMED
-        shown = "; ".join(self._kept[:_NAMED])
-        return f"{shown} and {more} more" if more > 0 else shown or "there are none"
+        return _listed(self._kept + self._as_asked) or "there are none"
 
-    def _narrowed(
-        self, tensor: TensorProto
-    ) -> tuple[list[TensorProto], list[NodeProto]] | None:
+    def _narrowed(self, tensor: TensorProto) -> Stored | None:
         weight = np.asarray(array_of(tensor), np.float32)
         largest = float(np.abs(weight).max(initial=0.0))
         if not np.isfinite(largest):
             self._leave(tensor, "it holds an infinity on purpose")
             return None
-        if self._form == "float16" and largest > _LARGEST_HALF:
-            self._leave(tensor, f"{largest:g} is beyond float16")
+        if largest > _LARGEST_HELD.get(self._form, np.inf):
+            self._leave(tensor, f"{largest:g} is beyond {self._form}")
             return None
         if self._form == "float16":
-            held, chain = _half(tensor.name, weight)
+            stored = half(tensor.name, weight)
         else:
-            held, chain = _coded(tensor.name, self._codes(weight), self._form)
-        after = sum(len(t.raw_data) for t in held)
-        if after + _OVERHEAD_BYTES >= weight.nbytes:
+            stored = coded(tensor.name, self._codes(tensor.name, weight), self._form)
+        if stored.nbytes + _NODE_BYTES * len(stored.nodes) >= weight.nbytes:
             self._leave(tensor, f"{weight.nbytes} bytes are too few to pay")
+            return None
+        if self._form != "float16" and max(weight.shape, default=1) == weight.size:
+            self._vectors.append(weight.nbytes)
             return None
         self.count += 1
         self._before += weight.nbytes
-        self._after += after
-        return held, chain
+        self._after += stored.nbytes
+        return stored
 
-    def _codes(self, weight: npt.NDArray[np.float32]) -> Codes:
-        bits = _BITS[self._form]
-        if self._block == "channel" or weight.size % int(self._block):
-            return by_channel(weight, bits)
-        return by_block(weight, bits, int(self._block))
+    def _codes(self, name: str, weight: npt.NDArray[np.float32]) -> Codes:
+        coder, layer = CODERS[self._form], self._layers.get(name)
+        if self._block != "channel" and weight.size % int(self._block) == 0:
+            codes = by_block(weight, coder, int(self._block))
+        else:
+            codes = by_channel(weight, coder, None if layer is None else layer.channel)
+        if name not in self._learned:
+            return codes
+        values = self._learned[name].codes.reshape(codes.values.shape)
+        return Codes(values, codes.scale, codes.shape)
 
     def _leave(self, tensor: TensorProto, why: str) -> None:
         self._kept.append(f"{tensor.name!r}, {why}")
 
 
-def _half(
-    name: str, weight: npt.NDArray[np.float32]
-) -> tuple[list[TensorProto], list[NodeProto]]:
-    stored = numpy_helper.from_array(weight.astype(np.float16), f"{name}/half")
-    return [stored], [_cast(stored.name, name)]
-
-
-def _coded(name: str, codes: Codes, form: str) -> tuple[list[TensorProto], list[NodeProto]]:
-    stored = _integers(f"{name}/codes", codes.values, form)
-    scale = numpy_helper.from_array(codes.scale, f"{name}/scale")
-    wide, real = f"{name}/wide", f"{name}/real"
-    nodes = [_cast(stored.name, wide)]
-    if codes.values.shape == codes.shape:
-        return [stored, scale], [*nodes, _node("Mul", [wide, scale.name], name)]
-    shape = numpy_helper.from_array(np.array(codes.shape, np.int64), f"{name}/shape")
-    nodes.append(_node("Mul", [wide, scale.name], real))
-    return [stored, scale, shape], [*nodes, _node("Reshape", [real, shape.name], name)]
-
-
-def _cast(stored: str, output: str) -> NodeProto:
-    return helper.make_node(
-        "Cast", [stored], [output], name=f"{output}:Cast", to=TensorProto.FLOAT
-    )
-
-
-def _node(kind: str, inputs: Sequence[str], output: str) -> NodeProto:
-    return helper.make_node(kind, list(inputs), [output], name=f"{output}:{kind}")
-
-
-def _integers(name: str, values: npt.NDArray[np.int8], form: str) -> TensorProto:
-    if form == "int8":
-        return numpy_helper.from_array(values, name)
-    return TensorProto(
-        name=name, data_type=TensorProto.INT4, dims=values.shape, raw_data=packed(values)
-    )
-
-
-def packed(values: npt.NDArray[np.int8]) -> bytes:
-    """Return two codes a byte, the first one low, as ONNX packs int4."""
-    nibbles = (values.ravel() & 0xF).astype(np.uint8)
-    if nibbles.size % 2:
-        nibbles = np.append(nibbles, np.uint8(0))
-    return bytes((nibbles[::2] | nibbles[1::2] << 4).astype(np.uint8).tobytes())
+def _listed(which: Sequence[str]) -> str:
+    more = len(which) - _NAMED
+    shown = "; ".join(which[:_NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _raised(proto: ModelProto) -> ModelProto:
@@ -227,11 +267,18 @@ class _Weights:
         self,
         graph: Graph,
         settings: Mapping[str, str],
-        samples: Samples | None = None,  # noqa: ARG002  it looks at no samples
+        samples: Samples | None = None,
     ) -> Applied:
         """Return the graph after ``narrow``."""
         settled = settle("weights", settings)
-        return narrow(graph, form=settled["form"], block=settled["block"])
+        learns = settled["rounding"] == "learned"
+        return narrow(
+            graph,
+            form=settled["form"],
+            block=settled["block"],
+            samples=check_samples(graph, samples, "weights") if learns else None,
+            skip=skipped(settled, graph),
+        )
 
 
 TECHNIQUE = _Weights()

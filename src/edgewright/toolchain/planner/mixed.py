@@ -1,0 +1,289 @@
+"""Mixed precision: which layers an 8-bit candidate loses its answers by, and what helps.
+
+Where a candidate that computes in 8 bits misses the contract by its answers only, a few
+layers are mostly to blame. They are found on calibration inputs, by how far the answers
+drift from the float model's, which tells more of a layer than a count of wrong answers:
+
+1. ``layers.estimate`` ranks all layers by one run of the float graph;
+2. the first ten of them, by error for what they cost in time, are taken out one by one;
+3. in the order of what that gained, the shortest head of the list is found by halving that
+   brings the drift to what the contract leaves room for.
+
+A layer that is taken out keeps int8 weights and computes with floats; only where that does
+not help enough its weights stay floats too. The candidate is then judged like any other.
+"""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewright.core import digest, durable
+from edgewright.core.errors import QuantizeError
+from edgewright.core.evidence import Evidence
+from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.measure import accuracy
+from edgewright.toolchain.measure.accuracy import Answers
+from edgewright.toolchain.planner.gather import Bench
+from edgewright.toolchain.planner.layers import (
+    Layer,
+    Local,
+    estimate,
+    followers,
+    layers_of,
+    producers,
+)
+from edgewright.toolchain.planner.ledger import Ledger, Measurement
+from edgewright.toolchain.planner.perform import Made, Workshop
+from edgewright.toolchain.planner.values import CandidatePlan, LayerReport, Step
+from edgewright.toolchain.targets import TARGETS, load_target
+
+SHORT_LIST = 10
+COMPUTES = frozenset({"quantize", "dynamic"})
+FLOAT, STORED, WHOLE = "float", "int8-weights", "int8"
+
+_PROBED = 128
+_MICRO = 1_000_000
+# So much of the multiplications counts as much as the error itself: what is cheap to keep
+# in floats is kept first.
+_CHEAP = 0.05
+# A smaller share of the drift than this tells nothing of a layer.
+_TELLS = 0.05
+# Smaller weights are not worth the nodes that unfold them.
+_STORED_FROM = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A candidate that was put together layer by layer.
+
+    Attributes:
+        plan: What to make.
+        layers: What became of each layer, and why.
+        drift: How far its answers are from the float model's, 0 and up.
+    """
+
+    plan: CandidatePlan
+    layers: tuple[LayerReport, ...]
+    drift: float
+
+
+@dataclass(slots=True)
+class Mixer:
+    """Looks for the layers to take out of one candidate.
+
+    Attributes:
+        base: A candidate whose last step computes in 8 bits.
+        workshop: Makes graphs.
+        bench: Has the engine and calibration inputs.
+        ledger: Keeps what was measured.
+        source: The float candidate.
+        folder: For files that are asked once.
+        pinned: Layers that stay as they are.
+        evaluations: How many graphs were asked.
+    """
+
+    base: CandidatePlan
+    workshop: Workshop
+    bench: Bench
+    ledger: Ledger
+    source: Made
+    folder: Path
+    pinned: frozenset[str] = frozenset()
+    evaluations: int = 0
+    _layers: list[Layer] = field(default_factory=list)
+    _local: dict[str, Local] = field(default_factory=dict)
+    _order: list[str] = field(default_factory=list)
+    _gains: dict[str, float] = field(default_factory=dict)
+    _reference: Answers | None = None
+    _whole: float = 0.0
+
+    def prepare(self) -> float:
+        """Rank the layers; return how far the base drifts.
+
+        Raises:
+            QuantizeError: The base cannot be made any more.
+        """
+        graph = self._before()
+        # Convolutions are floats in what is quantized anew in every run.
+        dynamic = self.base.steps[-1].technique == "dynamic"
+        self._layers = [
+            layer
+            for layer in layers_of(graph)
+            if not any(fnmatch.fnmatchcase(layer.name, pin) for pin in self.pinned)
+            and not (dynamic and layer.operator.startswith("Conv"))
+        ]
+        some = self.bench.data.calibrate[:_PROBED]
+        self._local = estimate(graph, self._layers, some)
+        self._whole = self._drift(self._plan((), STORED))
+        ranked = [layer.name for layer in sorted(self._layers, key=self._rank)]
+        units = []
+        for name in ranked[:SHORT_LIST]:
+            if self.evaluations > SHORT_LIST:
+                break
+            units.append(self._unit(graph, name))
+        units.sort(key=lambda unit: -self._gains[unit[0]])
+        order = [name for unit in units for name in unit]
+        self._order = list(dict.fromkeys((*order, *ranked)))
+        return self._whole
+
+    def find(self, target: float, name: str) -> Found | None:
+        """Return the candidate with the fewest layers out whose drift is within ``target``.
+
+        None where even all layers out do not bring it there.
+        """
+        for kept in (STORED, FLOAT):
+            count = self._shortest(target, kept)
+            if count is not None:
+                out = tuple(self._order[:count])
+                plan = replace(self._plan(out, kept), name=name)
+                return Found(plan, self._reports(out, kept), self._drift(plan))
+        return None
+
+    def _unit(self, graph: Graph, name: str) -> tuple[str, ...]:
+        """Return a layer to take out, with those before it where it gains nothing alone.
+
+        A tensor that rounds badly is rounded by the layer that answers it too.
+        """
+        least = _TELLS * self._whole
+        unit: tuple[str, ...] = (name,)
+        gain = self._whole - self._drift(self._plan(unit, STORED))
+        before = producers(graph, self._layers, name)
+        if gain < least and before:
+            both = self._whole - self._drift(self._plan((name, *before), STORED))
+            if both >= max(least, gain):
+                unit, gain = (name, *before), both
+        # What gains next to nothing stays in the order of the estimate.
+        self._gains[name] = gain if gain >= least else 0.0
+        return unit
+
+    def _rank(self, layer: Layer) -> float:
+        local = self._local[layer.name]
+        return -local.error / (local.work + _CHEAP)
+
+    def _shortest(self, target: float, kept: str) -> int | None:
+        # All layers out is no 8-bit candidate any more.
+        low, high = 1, len(self._order) - 1
+        least = inf
+        while high >= low and least == inf:
+            least = self._drift(self._plan(self._order[:high], kept))
+            high -= least == inf
+        if high < low or least > target:
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            if self._drift(self._plan(self._order[:middle], kept)) <= target:
+                high = middle
+            else:
+                low = middle + 1
+        return high
+
+    def _plan(self, out: Sequence[str], kept: str) -> CandidatePlan:
+        *before, last = self.base.steps
+        if not out:
+            return self.base
+        already = filter(None, last.settings.get("skip", "").split(","))
+        around = followers(self._before(), self._layers, out)
+        held = ",".join(sorted({*already, *out, *around}))
+        names = ", ".join(out)
+        steps = [
+            *before,
+            replace(
+                last,
+                settings={**last.settings, "skip": held},
+                reason=f"{last.reason}; not in {names}, which lose most answers",
+            ),
+        ]
+        large = {one.name for one in self._layers if one.weight_bytes >= _STORED_FROM}
+        stored = sorted(large & set(out))
+        if kept == STORED and stored:
+            steps.append(
+                Step(
+                    "weights",
+                    {"form": "int8", "block": "channel", "only": ",".join(stored)},
+                    "layers that compute with floats need not be stored as floats",
+                )
+            )
+        return replace(self.base, name=f"{self.base.name} without {names}", steps=tuple(steps))
+
+    def _before(self) -> Graph:
+        """Return the graph that the 8-bit step is given."""
+        return self.workshop.build(self.base.steps[:-1])[0]
+
+    def _drift(self, plan: CandidatePlan) -> float:
+        """Return how far answers are from the float model's; infinite if there are none."""
+        try:
+            graph, _ = self.workshop.build(plan.steps)
+        except QuantizeError:
+            return inf
+        files = load_target(self.workshop.plan.target).lower(graph)
+        sha256 = digest.of_bytes(
+            "\n".join(f"{n} {digest.of_bytes(files[n])}" for n in sorted(files)).encode()
+        )
+        about = {
+            "models": {"probe": sha256}, "baseline": self.source.sha256,
+            "samples": self._probed().digest, "machine": self.bench.machine,
+            "tools": dict(self.bench.tools),
+        }  # fmt: skip
+        self.evaluations += 1
+        measured = self.ledger.obtain(
+            "drift",
+            about,
+            lambda: self._measure(files),
+            of=f"{plan.name} {sha256[-8:]}",
+            observe=lambda _: None,
+        )
+        (figure,) = measured.figures["probe"]
+        return figure.value / _MICRO
+
+    def _measure(self, files: Mapping[str, bytes]) -> Measurement:
+        for name, data in files.items():
+            durable.replace_file(self.folder / name, data)
+        entry = self.folder / TARGETS[self.workshop.plan.target].entry
+        some = self._probed()
+        if self._reference is None:
+            self._reference = accuracy.answers(self.bench.engine, self.source.model, some)
+        answered = accuracy.answers(self.bench.engine, entry, some)
+        apart = drift(self._reference, answered)
+        figure = Evidence(
+            "drift_micro", round(apart * _MICRO), len(some), self.bench.machine,
+            "measured on host", how="mean distance over mean size, calibration inputs",
+        )  # fmt: skip
+        return Measurement("", "", figures={"probe": (figure,)})
+
+    def _probed(self) -> Any:
+        return self.bench.data.calibrate[:_PROBED]
+
+    def _reports(self, out: Sequence[str], kept: str) -> tuple[LayerReport, ...]:
+        return tuple(self._report(layer, out, kept) for layer in self._layers)
+
+    def _report(self, layer: Layer, out: Sequence[str], kept: str) -> LayerReport:
+        gain = self._gains.get(layer.name)
+        share = 0.0 if gain is None or not self._whole else gain / self._whole
+        form, why = WHOLE, "not on the short list"
+        if layer.name in out:
+            form = kept if layer.weight_bytes >= _STORED_FROM else FLOAT
+            why = f"without it the answers drift {share:.0%} less"
+            if not gain:
+                why = "it rounds what one of the others is computed with, or comes next"
+        elif gain is not None:
+            why = f"{share:.0%} of the drift"
+        # What was not measured is told by the estimate of its own answer.
+        moved = self._local[layer.name].error if gain is None else gain
+        return LayerReport(
+            layer.name, layer.operator, layer.weight_bytes, round(moved * _MICRO), form, why
+        )
+
+
+def drift(reference: Answers, answered: Answers) -> float:
+    """Return the mean distance over the mean size, of the output worst off."""
+    found = []
+    for one, other in zip(reference, answered, strict=True):
+        size = float(np.abs(one.astype(np.float64)).mean())
+        apart = float(np.abs(one.astype(np.float64) - other).mean())
+        found.append(apart / size if size else apart)
+    return max(found)
