@@ -68,7 +68,7 @@ CASES = {
         [PairedCounts("overall", 2000, 1000, 75, 0)],
         "retention",
         FAIL,
-        "92.50 % of the reference's accuracy kept on 2000 samples",
+        "92.50 % of the reference's score kept on 2000 samples",
     ),
     "an estimate below the floor is not surely below it": (
         Contract(accuracy_drop_bp=10_000),
@@ -76,7 +76,7 @@ CASES = {
         [PairedCounts("overall", 200, 100, 6, 0)],
         "retention",
         OPEN,
-        "94.00 % of the reference's accuracy kept",
+        "94.00 % of the reference's score kept",
     ),
     "retention at its floor may be below it": (
         Contract(accuracy_drop_bp=10_000),
@@ -92,7 +92,7 @@ CASES = {
         [PairedCounts("overall", 897, 870, 5, 4)],
         "retention",
         PASS,
-        "99.89 % of the reference's accuracy kept on 897 samples, at least 99.18 %",
+        "99.89 % of the reference's score kept on 897 samples, at least 99.18 %",
     ),
     "0 of 60 lost is enough for a retention of 95 %": (
         Contract(accuracy_drop_bp=10_000),

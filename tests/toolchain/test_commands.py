@@ -113,7 +113,28 @@ def test_events_are_json_lines(run, made, folder):
     assert lines[-1] == {
         "event": "done", "outcome": "pass", "chosen": report.chosen, "folder": str(folder),
     }  # fmt: skip
-    assert {line["event"] for line in lines} == {"stage", "candidate", "done"}
+    assert {line["event"] for line in lines} <= {"stage", "candidate", "left_out", "done"}
+
+
+def test_events_say_how_far_it_is(made):
+    """A candidate is told when it is judged and again at the end; stages know their place."""
+    _, report, events = made
+    told = [event.fields for event in events if event.kind == "candidate"]
+    first = next(n for n, event in enumerate(events) if event.kind == "candidate")
+    stages = [event.fields for event in events if event.kind == "stage"]
+    placed = [fields for fields in stages if "index" in fields]
+    names = [one.name for one in report.candidates]
+
+    assert [one["name"] for one in told if one["provisional"]] == names
+    assert [one["name"] for one in told if not one["provisional"]] == names
+    assert any(event.kind == "stage" for event in events[first:])
+    assert told[-1]["best"] == report.chosen
+    assert sorted(one["elapsed_ms"] for one in stages) == [one["elapsed_ms"] for one in stages]
+    assert [one["index"] for one in placed] == sorted(one["index"] for one in placed)
+    assert placed[0]["index"] == 1
+    assert placed[-1]["index"] == placed[-1]["count"]
+    assert "eta_ms" not in placed[0]
+    assert placed[-1]["eta_ms"] >= 0
 
 
 def test_a_contract_that_is_missed_still_shows_the_table(run, made, folder):

@@ -13,7 +13,7 @@ from edgewright.toolchain.report.summary import summary
 
 pytestmark = pytest.mark.slow
 
-_VOID = {"meta", "br", "line", "circle"}
+_VOID = {"meta", "br", "line", "circle", "path", "rect"}
 
 
 class _Outline(HTMLParser):
@@ -77,16 +77,29 @@ def test_it_is_one_file_without_scripts(made):
     assert not {"src", "href", "onload", "onclick"} & {name for name, _ in outline.attributes}
 
 
-def test_both_plots_are_there(made):
-    """One of sizes against latency, one of losses by class, each with a name for readers."""
+def test_the_plots_are_there(made):
+    """Candidates against each other, bytes step by step, losses and samples by class."""
     _, report, _ = made
 
     labels = [value for name, value in _read(report).attributes if name == "aria-label"]
 
-    assert labels == [
+    assert labels[1:] == [
         "Size against latency of each candidate",
-        "Accuracy lost, overall and by class",
+        "Size against accuracy of each candidate",
+        "Latency against accuracy of each candidate",
+        "Bytes after each step",
+        "Points of accuracy lost, overall and by class",
+        "Samples of each class to calibrate on and to judge by",
     ]
+
+
+def test_bytes_fall_to_what_ships(made):
+    """Each step of a run knows the bytes it left; the last one is the file that ships."""
+    _, report, _ = made
+    steps = [step for step in report.shipped.steps if step.applied]
+
+    assert steps[-1].bytes_after == report.shipped.file_bytes
+    assert all(step.bytes_after > 0 for step in steps)
 
 
 def test_the_same_report_is_the_same_page(made):

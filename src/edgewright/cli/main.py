@@ -24,6 +24,8 @@ COMMANDS = (
     "optimize",
     "bench",
     "report",
+    "explain",
+    "compare",
     "pack",
     "verify",
     "keys",

@@ -1,19 +1,15 @@
 """``edgewright optimize``: a model, real inputs and a contract; out comes what holds it."""
 
 import argparse
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from edgewright.cli import output
+from edgewright.cli.live import watcher
 from edgewright.cli.order import add_order, read_order
 from edgewright.core.errors import ContractError, UsageError
-from edgewright.core.units import show_bytes, show_us
 
 if TYPE_CHECKING:
-    from edgewright.toolchain.recipe import Event, Observer, Order
+    from edgewright.toolchain.recipe import Order
 
 NAME = "optimize"
 HELP = "make a model smaller and faster under a contract, and prove it"
@@ -44,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _show_plan(args, order)
     try:
-        with _watcher(args) as observe:
+        with watcher(args) as observe:
             report = carry_out(
                 order, force=args.force, measure_again=args.measure_again, observe=observe
             )
@@ -85,50 +81,3 @@ def _show_plan(args: argparse.Namespace, order: "Order") -> int:
     document = {"recipe": records.encode(given.recipe), "plan": records.encode(given.plan)}
     output.emit(args, {"folder": str(order.folder), **document}, text)
     return 0
-
-
-@contextmanager
-def _watcher(args: argparse.Namespace) -> Iterator["Observer"]:
-    """Yield what shows progress: JSON lines, a live line on a terminal, or plain lines."""
-    if args.events:
-        yield _print_event
-    elif args.json:
-        yield _ignore
-    elif sys.stderr.isatty():
-        from rich.console import Console
-
-        console = Console(stderr=True, highlight=False)
-        with console.status("starting") as status:
-
-            def show(event: "Event") -> None:
-                if event.kind == "candidate":
-                    console.print(_line(event))
-                elif event.kind == "stage":
-                    status.update(_line(event))
-
-            yield show
-    else:
-        yield _print_line
-
-
-def _print_event(event: "Event") -> None:
-    print(json.dumps({"event": event.kind, **event.fields}, sort_keys=True), flush=True)
-
-
-def _ignore(_event: "Event") -> None:
-    """Show nothing."""
-
-
-def _print_line(event: "Event") -> None:
-    if event.kind != "done":
-        sys.stderr.write(f"{_line(event)}\n")
-
-
-def _line(event: "Event") -> str:
-    """Return one line for people on what happened."""
-    fields = event.fields
-    if event.kind == "stage":
-        return f"{fields['stage']}: {fields['what']}"
-    latency = f", p50 {show_us(fields['p50_us'])}" if fields["p50_us"] is not None else ""
-    size = show_bytes(fields["file_bytes"])
-    return f"  {fields['name']}: {size}{latency}, {fields['outcome']}: {fields['reason']}"

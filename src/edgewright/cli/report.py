@@ -38,7 +38,7 @@ def text(report: "Report", folder: Path) -> str:
     baseline = report.candidate(report.baseline).file_bytes
     rows = [_row(one, baseline) for one in report.candidates]
     judged = metric_title(report)
-    head = ("", "candidate", "size", "smaller", "p50", "p99", "memory", judged, "verdict")
+    head = ("", "candidate", "size", "smaller", "speed", "p99", "memory", judged, "verdict")
     findings = [
         f"  {f.outcome:12} {f.limit}: {f.reason}" + (f". {f.remedy}" if f.remedy else "")
         for f in report.shipped.findings
@@ -50,6 +50,7 @@ def text(report: "Report", folder: Path) -> str:
         headline(report),
         "",
         output.table(head, rows),
+        f"speed is {report.baseline}'s time over the candidate's, measured in turns",
         *_belongs(report),
         *(f"brought in: {line}" for line in report.brought),
         *_fidelity(report),
@@ -70,16 +71,17 @@ def _belongs(report: "Report") -> list[str]:
     """Say whose latency and memory these are, where it is not the device's."""
     if report.device.fingerprint == report.host.fingerprint:
         return []
-    return [f"p50, p99 and memory are those of {report.host.title}, not of this device"]
+    return [f"speed, p99 and memory are those of {report.host.title}, not of this device"]
 
 
 def _fidelity(report: "Report") -> list[str]:
     """Say what a loss means where there are no labels."""
     if report.recipe.synthetic:
-        return ["inputs were made up: nothing is known of accuracy on real ones"]
+        return ["INPUTS WERE MADE UP: nothing is known of accuracy on real ones"]
     if report.recipe.metric not in {"fidelity", "cosine"}:
         return []
-    said = "there are no labels: a loss is an answer unlike the reference's (fidelity)"
+    metric = report.recipe.metric
+    said = f"there are no labels: a loss is an answer unlike the reference's ({metric})"
     return [f"{said}, and nothing is known of how many are right"]
 
 
@@ -98,12 +100,19 @@ def _row(one: "CandidateReport", baseline: int) -> tuple[str, ...]:
         one.name,
         show_bytes(one.file_bytes),
         f"{baseline / max(one.file_bytes, 1):.2f}x",
-        _us(one, "p50_us"),
+        _speed(one),
         _us(one, "p99_us"),
         show_bytes(memory.value) if memory else "",
         f"{one.overall.candidate:.2%}",
         one.outcome,
     )
+
+
+def _speed(one: "CandidateReport") -> str:
+    from edgewright.toolchain.report import words
+
+    ratio = words.ratio_of(one)
+    return f"{words.times(ratio.value)}x" if ratio else ""
 
 
 def _us(one: "CandidateReport", name: str) -> str:

@@ -242,7 +242,7 @@ def _retention(contract: Contract, counts: Paired) -> Finding:
         )
     asked = contract.min_retention_bp
     reason = (
-        f"{_points(kept.estimate)} % of the reference's accuracy kept on {counts.n} samples, "
+        f"{_points(kept.estimate)} % of the reference's score kept on {counts.n} samples, "
         f"at least {_points(kept.low)} % (95 %), {asked / 100:.2f} % asked"
     )
     if kept.low * _BP >= asked:

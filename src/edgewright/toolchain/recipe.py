@@ -29,9 +29,11 @@ from edgewright.toolchain.planner.ground import Ground, lay
 from edgewright.toolchain.planner.inputs import Inputs, Order
 from edgewright.toolchain.planner.ledger import Ledger
 from edgewright.toolchain.planner.perform import Workshop
+from edgewright.toolchain.planner.progress import Progress
 from edgewright.toolchain.planner.search import INTERRUPTED, Search
 from edgewright.toolchain.planner.values import (
     FORMAT,
+    CandidateReport,
     Plan,
     Recipe,
     Report,
@@ -47,7 +49,19 @@ __all__ = ["Event", "Order", "Plan", "Project", "Recipe", "Report", "carry_out",
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a watcher may want to show: ``kind`` is stage, candidate or done."""
+    """Something a watcher may want to show.
+
+    ``stage`` says what begins: ``stage``, ``what``, ``elapsed_ms``, and in a search
+    ``index`` of ``count`` candidates and ``eta_ms``, about how long it still takes.
+    ``candidate`` says what is known of one, by ``outcome.summary``, and the ``best`` so far:
+    with ``provisional`` true as soon as it is judged, and once more with false when the
+    search has ended, since measuring again and later candidates may change a decision.
+    ``left_out`` says why a candidate was not made; ``done`` how it all ended.
+
+    Attributes:
+        kind: stage, candidate, left_out or done.
+        fields: As above.
+    """
 
     kind: str
     fields: Mapping[str, Any]
@@ -265,6 +279,7 @@ class _Run:
 
     order: Order
     observe: Observer
+    progress: Progress = field(default_factory=Progress)
 
     def say(self, kind: str, **fields: Any) -> None:
         """Tell the watcher."""
@@ -272,7 +287,7 @@ class _Run:
 
     def stage(self, name: str, what: str) -> None:
         """Tell the watcher that a stage begins."""
-        self.say("stage", stage=name, what=what)
+        self.say("stage", stage=name, what=what, **self.progress.fields())
 
     def perform(
         self, given: Inputs, work: Path, ledger: Ledger, *, keep: bool
@@ -309,11 +324,28 @@ class _Run:
                 report = _report(given, search, ground)
                 _write(work, self.order.folder, given, search.plan, report)
 
-        search.run(better)
+        self.progress.begin(len(given.plan.candidates), given.recipe.budget_s)
+        search.run(better, lambda name: self._tried(search, name))
+        self.progress.end()
         report = _report(given, search, ground)
         for candidate in report.candidates:
-            self.say("candidate", **outcome.summary(candidate))
+            self._tell(candidate, best=report.shipped.name, provisional=False)
         return search.plan, report
+
+    def _tried(self, search: Search, name: str) -> None:
+        """Tell what came of a candidate, as far as it is known."""
+        self.progress.step()
+        if name in search.workshop.left_out:
+            self.say("left_out", name=name, reason=search.workshop.left_out[name])
+            return
+        decision = search.so_far()
+        best = decision.chosen or (decision.nearest.candidate if decision.nearest else "")
+        reports = outcome.candidate_reports(search.made, search.now, decision, search.layers)
+        (one,) = (one for one in reports if one.name == name)
+        self._tell(one, best=best, provisional=True)
+
+    def _tell(self, one: CandidateReport, *, best: str, provisional: bool) -> None:
+        self.say("candidate", **outcome.summary(one), best=best, provisional=provisional)
 
 
 def _bench(given: Inputs, engine: Engine, ground: Ground) -> Bench:

@@ -1,125 +1,149 @@
 """Plots as inline SVG: text in, text out, no library, no script.
 
 Colours and type come from the page through CSS classes (``axis``, ``grid``, ``limit``,
-``mark``, ``chosen``, ``range``, ``note``), so that a plot is as dark or light as the page.
+``over``, ``frontier``, ``range`` and the kinds of ``Mark``), so that a plot is as dark or
+light as the page.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import product
 from math import floor, log10
 
+WIDTH, HEIGHT = 360, 290
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 46
 _TICKS = 5
-_LABEL_GAP = 16
+_ROOM = 1.12  # a little air beyond the outermost point
+_LETTER, _LINE = 6.6, 15  # of 12 px system fonts, rather too much than too little
+_LONGEST = 24
+_MARKER = 6
+
+# Where a name may stand, as steps from its point: beside it, then above and below, then
+# farther away with a line that leads there.
+_NEAR = ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1), (0, 1))
+_FAR = tuple(
+    (side, step * sign) for step, side, sign in product((2, 3, 4, 5), (1, -1), (-1, 1))
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of a plot.
+    """One axis of a plot; less is better.
 
     Attributes:
         label: What it shows.
         show: A tick's text from its value.
         limit: A value that may not be exceeded, drawn as a line; None for none.
         limit_label: What stands at that line.
+        cap: What lies beyond is drawn at the edge with an arrow; None shows everything.
     """
 
     label: str
     show: Callable[[float], str]
     limit: float | None = None
     limit_label: str = ""
+    cap: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A value with its bounds."""
+
+    low: float
+    value: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point of ``scatter``; ``y_high`` is the end of a line that rises from it."""
+    """A point of ``scatter``.
+
+    Attributes:
+        label: Its name.
+        short: What stands for the name where there is no room for it.
+        x: Where it is, and its whisker.
+        y: Where it is, and its whisker.
+        kind: chosen is filled, pass a circle, inconclusive a diamond, fail a cross.
+        muted: Whether another one is at least as good in everything.
+    """
 
     label: str
-    x: float
-    y: float
-    y_high: float
-    chosen: bool = False
+    short: str
+    x: Span
+    y: Span
+    kind: str
+    muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row of ``intervals``: an estimate, its bounds and its own limit."""
+class _Box:
+    left: float
+    top: float
+    right: float
+    bottom: float
 
-    label: str
+    def meets(self, other: "_Box") -> bool:
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Values of one axis as pixels from ``start`` to ``end``."""
+
     low: float
-    value: float
     high: float
-    limit: float
-    failed: bool = False
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        inside = min(max(value, self.low), self.high)
+        return self.start + (self.end - self.start) * (inside - self.low) / (
+            self.high - self.low
+        )
 
 
-def scatter(marks: Sequence[Mark], x: Axis, y: Axis, *, title: str) -> str:
-    """Return a plot of points from zero, each with a line up to its ``y_high``.
+def scatter(
+    marks: Sequence[Mark],
+    x: Axis,
+    y: Axis,
+    *,
+    title: str,
+    frontier: Sequence[tuple[float, float]] = (),
+) -> str:
+    """Return a plot of points with whiskers, the limits of both axes and a frontier.
 
     A limit far beyond every point is told at the edge instead of drawn: it would
-    squeeze what there is to see into a corner.
+    squeeze what there is to see into a corner. Names never touch: what finds no room for
+    its name has the short one, and what finds none for that has it in its title only.
+
+    Args:
+        marks: The points, the one to name first in front.
+        x: From left to right.
+        y: From below to above.
+        title: For who cannot see it.
+        frontier: The points no other is better than, by rising ``x``.
     """
-    width, height = 520, 320
-    left, right, top, bottom = 64, 20, 28, 48
-    x_max = _span([mark.x for mark in marks], x.limit)
-    y_max = _span([mark.y_high for mark in marks], y.limit)
-
-    def place_x(value: float) -> float:
-        return left + (width - left - right) * value / x_max
-
-    def place_y(value: float) -> float:
-        return height - bottom - (height - top - bottom) * value / y_max
-
-    parts = []
-    for tick in ticks(x_max):
-        at = place_x(tick)
-        parts.append(_line(at, top, at, height - bottom, "grid"))
-        parts.append(_text(at, height - bottom + 18, x.show(tick), "axis", "middle"))
-    for tick in ticks(y_max):
-        at = place_y(tick)
-        parts.append(_line(left, at, width - right, at, "grid"))
-        parts.append(_text(left - 8, at + 4, y.show(tick), "axis", "end"))
-    parts += _limits(x, y, (x_max, y_max), (place_x, place_y), (left, right, top, bottom))
-    for mark in marks:
-        kind = "chosen" if mark.chosen else "mark"
-        at = place_x(mark.x)
-        parts.append(_line(at, place_y(mark.y), at, place_y(mark.y_high), f"range {kind}"))
-        parts.append(_dot(at, place_y(mark.y), 6 if mark.chosen else 4.5, kind))
-    parts += _labels(marks, place_x, place_y, width)
-    parts.append(_text((left + width - right) / 2, height - 8, x.label, "axis", "middle"))
-    parts.append(_text(left - 56, 14, y.label, "axis", "start"))
-    return _frame(width, height, title, parts)
-
-
-def intervals(rows: Sequence[Row], axis: Axis, *, title: str) -> str:
-    """Return a plot of one interval a row, with the limit of each row as a mark."""
-    width, row_height = 520, 24
-    left, right, top, bottom = 96, 20, 28, 48
-    height = top + bottom + row_height * len(rows)
-    low = min(0.0, *(row.low for row in rows))
-    high = max(max(row.high, row.limit) for row in rows) * 1.08
-    span = (high - low) or 1.0
-
-    def place(value: float) -> float:
-        return left + (width - left - right) * (value - low) / span
-
-    parts = []
-    for tick in ticks(high, low):
-        at = place(tick)
-        parts.append(_line(at, top, at, height - bottom, "grid zero" if not tick else "grid"))
-        parts.append(_text(at, height - bottom + 18, axis.show(tick), "axis", "middle"))
-    for number, row in enumerate(rows):
-        middle = top + row_height * (number + 0.5)
-        kind = "failed" if row.failed else "chosen"
-        parts.append(_text(left - 12, middle + 4, row.label, "note", "end"))
-        parts.append(_line(place(row.low), middle, place(row.high), middle, f"range {kind}"))
-        parts.append(_dot(place(row.value), middle, 4.5, kind))
-        at = place(row.limit)
-        parts.append(_line(at, middle - 10, at, middle + 10, "limit"))
-    parts.append(_text((left + width - right) / 2, height - 8, axis.label, "axis", "middle"))
-    last = place(rows[-1].limit)
-    parts.append(_text(last, top - 8, axis.limit_label, "limit-label", "middle"))
-    return _frame(width, height, title, parts)
+    across = _scale([mark.x for mark in marks], x, _LEFT, WIDTH - _RIGHT)
+    upward = _scale([mark.y for mark in marks], y, HEIGHT - _BOTTOM, _TOP)
+    parts = [*_grid(x, y, across, upward)]
+    lines, taken = _limits(x, y, across, upward)
+    parts += lines
+    parts += _frontier(frontier, across, upward)
+    for mark in reversed(marks):
+        parts += _drawn(mark, x, y, across, upward)
+    taken += [_around(mark, across, upward) for mark in marks]
+    parts += _names(marks, across, upward, taken)
+    inside = "\n".join(parts)
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">\n'
+        f"{inside}\n</svg>"
+    )
 
 
 def ticks(high: float, low: float = 0.0) -> list[float]:
@@ -131,92 +155,184 @@ def ticks(high: float, low: float = 0.0) -> list[float]:
     return [step * n for n in range(int(first), floor(high / step + 1e-9) + 1)]
 
 
-def _span(values: Sequence[float], limit: float | None) -> float:
-    """Return the end of an axis from zero; a limit is on it when that costs little."""
-    largest = max([*values, 0.0]) or 1.0
-    if limit is not None and largest < limit <= 2 * largest:
-        return limit * 1.12
-    return largest * 1.18
+def _scale(spans: Sequence[Span], axis: Axis, start: float, end: float) -> _Scale:
+    """Return a scale that shows zero, every value, and a limit where that costs little."""
+    largest = max([span.high for span in spans] + [0.0])
+    low = min([span.low for span in spans] + [0.0])
+    if axis.cap is not None:
+        largest, low = min(largest, axis.cap), max(low, -axis.cap)
+    if axis.limit is not None and axis.limit <= 2 * max(largest, 0.0):
+        largest = max(largest, axis.limit)
+    if largest <= low:
+        largest = low + 1.0
+    return _Scale(low * _ROOM, largest * _ROOM if largest > 0 else 0.1 * -low, start, end)
 
 
-def _limits(
-    x: Axis,
-    y: Axis,
-    ends: tuple[float, float],
-    places: tuple[Callable[[float], float], Callable[[float], float]],
-    margins: tuple[int, int, int, int],
-) -> list[str]:
-    left, right, top, bottom = margins
-    width, height = 520, 320
-    parts = []
-    if x.limit is not None and x.limit <= ends[0]:
-        at = places[0](x.limit)
-        parts.append(_line(at, top, at, height - bottom, "limit"))
-        side = "start" if at < width * 0.7 else "end"
-        parts.append(
-            _text(
-                at + (6 if side == "start" else -6),
-                top + 12,
-                x.limit_label,
-                "limit-label",
-                side,
+def _grid(x: Axis, y: Axis, across: _Scale, upward: _Scale) -> Iterator[str]:
+    floor_y, roof = upward.start, upward.end
+    for tick in ticks(across.high, across.low):
+        at = across.at(tick)
+        yield _line(at, roof, at, floor_y, "grid" if tick else "grid zero")
+        yield _text(at, floor_y + 18, x.show(tick), "axis", "middle")
+    for tick in ticks(upward.high, upward.low):
+        at = upward.at(tick)
+        yield _line(across.start, at, across.end, at, "grid" if tick else "grid zero")
+        yield _text(across.start - 8, at + 4, y.show(tick), "axis", "end")
+    yield _text((across.start + across.end) / 2, HEIGHT - 8, x.label, "axis", "middle")
+    yield _text(4, 14, y.label, "axis", "start")
+
+
+def _limits(x: Axis, y: Axis, across: _Scale, upward: _Scale) -> tuple[list[str], list[_Box]]:
+    """Return the lines of the limits and what is beyond, and where no names may be."""
+    parts, taken = [], []
+    left, right, roof, ground = across.start, across.end, upward.end, upward.start
+    if x.limit is not None:
+        shown = x.limit <= across.high
+        at = across.at(x.limit)
+        if shown:
+            parts.append(_rect(at, roof, right, ground))
+            parts.append(_line(at, roof, at, ground, "limit"))
+        label = x.limit_label if shown else f"{x.limit_label} \u2192"
+        side = "end" if at > (left + right) / 2 else "start"
+        where = at + (-5 if side == "end" else 5)
+        parts.append(_text(where, ground - 7, label, "limit-label", side))
+        taken.append(_box(where, ground - 7, label, side))
+    if y.limit is not None:
+        shown = y.limit <= upward.high
+        at = upward.at(y.limit)
+        if shown:
+            parts.append(_rect(left, roof, right, at))
+            parts.append(_line(left, at, right, at, "limit"))
+        label = y.limit_label if shown else f"{y.limit_label} \u2191"
+        height = at - 6 if at - 6 > roof + 8 or not shown else at + 14
+        parts.append(_text(right - 2, height, label, "limit-label", "end"))
+        taken.append(_box(right - 2, height, label, "end"))
+    return parts, taken
+
+
+def _frontier(
+    points: Sequence[tuple[float, float]], across: _Scale, upward: _Scale
+) -> Iterator[str]:
+    """Yield the steps between what is reached and what is not."""
+    if not points:
+        return
+    path = f"M{across.at(points[0][0]):.1f} {upward.end:.1f}"
+    for one, two in points:
+        path += f"H{across.at(one):.1f}V{upward.at(two):.1f}"
+    yield f'<path d="{path}H{across.end:.1f}" class="frontier"/>'
+
+
+def _drawn(mark: Mark, x: Axis, y: Axis, across: _Scale, upward: _Scale) -> Iterator[str]:
+    at_x, at_y = across.at(mark.x.value), upward.at(mark.y.value)
+    kind = f"{mark.kind} muted" if mark.muted else mark.kind
+    figures = f"{x.label}: {_told(mark.x, x)}; {y.label}: {_told(mark.y, y)}"
+    yield f'<g class="{kind}"><title>{escape(mark.label)}. {escape(figures)}</title>'
+    if mark.x.low != mark.x.high:
+        yield _line(across.at(mark.x.low), at_y, across.at(mark.x.high), at_y, "range")
+    if mark.y.low != mark.y.high:
+        yield _line(at_x, upward.at(mark.y.low), at_x, upward.at(mark.y.high), "range")
+    beyond = mark.x.value > across.high or mark.y.value > upward.high
+    yield _marker(at_x, at_y, "beyond" if beyond else mark.kind)
+    yield "</g>"
+
+
+def _told(span: Span, axis: Axis) -> str:
+    if span.low == span.high:
+        return axis.show(span.value)
+    return f"{axis.show(span.value)} ({axis.show(span.low)} to {axis.show(span.high)})"
+
+
+def _marker(x: float, y: float, kind: str) -> str:
+    """Return a shape that can be told from the others without its colour."""
+    size = _MARKER - 1
+    if kind == "chosen":
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_MARKER}" class="dot"/>'
+    if kind == "pass":
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" class="dot"/>'
+    if kind == "beyond":
+        path = f"M{x - size:.1f} {y + 7:.1f}L{x:.1f} {y:.1f}L{x + size:.1f} {y + 7:.1f}Z"
+    elif kind == "fail":
+        path = (
+            f"M{x - size:.1f} {y - size:.1f}L{x + size:.1f} {y + size:.1f}"
+            f"M{x - size:.1f} {y + size:.1f}L{x + size:.1f} {y - size:.1f}"
+        )
+    else:
+        path = (
+            f"M{x:.1f} {y - _MARKER:.1f}L{x + _MARKER:.1f} {y:.1f}"
+            f"L{x:.1f} {y + _MARKER:.1f}L{x - _MARKER:.1f} {y:.1f}Z"
+        )
+    return f'<path d="{path}" class="dot"/>'
+
+
+def _names(
+    marks: Sequence[Mark], across: _Scale, upward: _Scale, taken: list[_Box]
+) -> Iterator[str]:
+    """Write the names, each where it touches nothing."""
+    frame = _Box(across.start + 2, upward.end - 14, across.end + _RIGHT, upward.start)
+    free = list(taken)
+    for mark in marks:
+        at = (across.at(mark.x.value), upward.at(mark.y.value))
+        own = _around(mark, across, upward)
+        others = [box for box in free if box != own]
+        beyond = " \u2191" if mark.y.value > upward.high else ""
+        for text in (_cut(mark.label) + beyond, mark.short):
+            found = _place(at, text, others, frame)
+            if found is None:
+                continue
+            (where, height, side), box, far = found
+            kind = "note strong" if mark.kind == "chosen" else "note"
+            if far:
+                yield _line(*at, where - (4 if side == "start" else -4), height - 4, "lead")
+            yield _text(where, height, text, kind + (" muted" if mark.muted else ""), side)
+            free.append(box)
+            break
+
+
+def _place(
+    at: tuple[float, float], text: str, taken: Sequence[_Box], frame: _Box
+) -> tuple[tuple[float, float, str], _Box, bool] | None:
+    for far, steps in ((False, _NEAR), (True, _FAR)):
+        for side, step in steps:
+            anchor = {1: "start", -1: "end", 0: "middle"}[side]
+            gap = 22 if far else 10 if not step else 7
+            where, height = at[0] + side * gap, at[1] + 4 + step * (_LINE if side else 17)
+            box = _box(where, height, text, anchor)
+            inside = (
+                box.left >= frame.left
+                and box.right <= frame.right
+                and box.top >= frame.top
+                and box.bottom <= frame.bottom
             )
-        )
-    elif x.limit is not None:
-        parts.append(
-            _text(
-                width - right, height - bottom - 8, f"{x.limit_label} →", "limit-label", "end"
-            )
-        )
-    if y.limit is not None and y.limit <= ends[1]:
-        at = places[1](y.limit)
-        parts.append(_line(left, at, width - right, at, "limit"))
-        parts.append(_text(width - right, at - 6, y.limit_label, "limit-label", "end"))
-    elif y.limit is not None:
-        parts.append(
-            _text(width - right, top - 10, f"{y.limit_label} ↑", "limit-label", "end")
-        )
-    return parts
+            if inside and not any(box.meets(other) for other in taken):
+                return (where, height, anchor), box, far
+    return None
 
 
-def _labels(
-    marks: Sequence[Mark],
-    place_x: Callable[[float], float],
-    place_y: Callable[[float], float],
-    width: int,
-) -> list[str]:
-    """Write each mark's name beside it, moved up where two would touch."""
-    parts = []
-    for leftwards in (False, True):
-        mine = [m for m in marks if (place_x(m.x) > width * 0.62) is leftwards]
-        highest = float("inf")
-        for mark in sorted(mine, key=lambda m: (-place_y(m.y), m.label)):
-            at_x, at_y = place_x(mark.x), place_y(mark.y)
-            text_y = min(at_y + 4, highest - _LABEL_GAP)
-            highest = text_y
-            offset = -14 if leftwards else 14
-            anchor = "end" if leftwards else "start"
-            kind = "note strong" if mark.chosen else "note"
-            if at_y - text_y > _LABEL_GAP / 2:
-                parts.append(_line(at_x, at_y, at_x + offset * 0.8, text_y - 4, "lead"))
-            parts.append(_text(at_x + offset, text_y, mark.label, kind, anchor))
-    return parts
+def _around(mark: Mark, across: _Scale, upward: _Scale) -> _Box:
+    x, y = across.at(mark.x.value), upward.at(mark.y.value)
+    return _Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER)
 
 
-def _frame(width: int, height: int, title: str, parts: Sequence[str]) -> str:
-    inside = "\n".join(parts)
+def _box(x: float, y: float, text: str, anchor: str) -> _Box:
+    """Return where a text is; ``y`` is its base line."""
+    width = len(text) * _LETTER
+    left = {"start": x, "end": x - width, "middle": x - width / 2}[anchor]
+    return _Box(left, y - 11, left + width, y + 4)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _rect(left: float, top: float, right: float, bottom: float) -> str:
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">\n'
-        f"{inside}\n</svg>"
+        f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
+        f'height="{bottom - top:.1f}" class="over"/>'
     )
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
-
-
-def _dot(x: float, y: float, radius: float, kind: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" class="{kind}"/>'
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:

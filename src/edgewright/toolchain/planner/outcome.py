@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgewright.toolchain.measure.latency import RATIO
 from edgewright.toolchain.planner.decide import Decision, Known
 from edgewright.toolchain.planner.perform import Made
 from edgewright.toolchain.planner.values import CandidateReport, LayerReport, lines
@@ -36,6 +37,7 @@ def candidate_reports(
 def summary(candidate: CandidateReport) -> dict[str, Any]:
     """Return what a watcher is told of a candidate."""
     p50, p99 = candidate.figure("p50_us"), candidate.figure("p99_us")
+    ratio = candidate.figure(RATIO)
     return {
         "name": candidate.name,
         "outcome": candidate.outcome,
@@ -43,6 +45,7 @@ def summary(candidate: CandidateReport) -> dict[str, Any]:
         "file_bytes": candidate.file_bytes,
         "p50_us": p50.value if p50 else None,
         "p99_us": p99.value if p99 else None,
+        "latency_ratio_bp": ratio.value if ratio else None,
         "loss": round(candidate.overall.loss().estimate, 6),
         "reason": candidate.reason,
     }

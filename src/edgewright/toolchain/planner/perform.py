@@ -167,6 +167,13 @@ class Workshop:
         entry = folder / TARGETS[self.plan.target].entry
         return Made(candidate, tuple(done), graph.inputs, graph.precision, entry, digests)
 
+    def _size(self, graph: Graph) -> int:
+        """Return the bytes of the files of a graph; 0 where it has to be worked on first."""
+        target = load_target(self.plan.target)
+        if target.unsupported(graph):
+            return 0
+        return sum(map(len, target.lower(graph).values()))
+
     def _step(self, path: tuple[str, ...], graph: Graph, step: Step) -> tuple[Graph, DoneStep]:
         """Apply one step, or take what came of it for another candidate."""
         if path in self._done:
@@ -174,8 +181,9 @@ class Workshop:
             self._done[path] = self._done.pop(path)
         else:
             result = self._apply(graph, step)
+            size = self._size(result.graph) if result.changed else 0
             did = DoneStep(
-                step.technique, step.settings, step.reason, result.changed, result.notes
+                step.technique, step.settings, step.reason, result.changed, result.notes, size
             )
             self._done[path] = (result.graph, did)
             self._forget()

@@ -72,11 +72,12 @@ class Search:
     stopped: str = ""
     layers: dict[str, tuple[LayerReport, ...]] = field(default_factory=dict)
 
-    def run(self, better: Callable[[], None]) -> None:
+    def run(self, better: Callable[[], None], tried: Callable[[str], None]) -> None:
         """Try candidates until there is a reason to stop.
 
         Args:
             better: Called whenever another candidate is the best so far.
+            tried: Called with the name of each candidate once it is judged or left out.
 
         Raises:
             QuantizeError: Nothing that may be chosen could be made.
@@ -86,6 +87,7 @@ class Search:
         try:
             for candidate in self.plan.candidates:
                 self._try(candidate.name)
+                tried(candidate.name)
                 found = self._best()
                 if found and found != best:
                     best = found
@@ -94,7 +96,7 @@ class Search:
                 if self.stopped:
                     break
             self.workshop.check_any()
-            if not self.stopped and self._mix(monotonic() - started):
+            if not self.stopped and self._mix(monotonic() - started, tried):
                 better()
             self._complete()
         except KeyboardInterrupt:
@@ -106,6 +108,14 @@ class Search:
     def decision(self) -> Decision:
         """Return what the evidence so far comes to."""
         return decide(self.now, self.rules)
+
+    def so_far(self) -> Decision:
+        """Return the decision, also before anything that may be chosen was made."""
+        if any(known.choosable for known in self.now):
+            return self.decision()
+        verdicts = {known.name: verdict_on(known, self.rules) for known in self.now}
+        reasons = dict.fromkeys(verdicts, "the measure of the others; it may not ship")
+        return Decision(Outcome.INCONCLUSIVE, "", verdicts, reasons, None)
 
     def _try(self, name: str) -> None:
         candidate = next(c for c in self.plan.candidates if c.name == name)
@@ -135,7 +145,7 @@ class Search:
         findings = verdict_on(known, self.rules).findings
         return all(finding.outcome is not Outcome.FAIL for finding in findings)
 
-    def _mix(self, spent_s: float) -> bool:
+    def _mix(self, spent_s: float, tried: Callable[[str], None]) -> bool:
         """Put a candidate together layer by layer where 8-bit ones miss by answers alone."""
         base = self._to_mix()
         if base is None or (self.budget_s and spent_s > self.budget_s):
@@ -159,6 +169,7 @@ class Search:
             self.plan = replace(self.plan, candidates=candidates)
             self.layers[found.plan.name] = found.layers
             self._try(found.plan.name)
+            tried(found.plan.name)
             if self.made[-1].plan.name == found.plan.name and self._may_hold(self.now[-1]):
                 return True
             target = found.drift / 2

@@ -125,13 +125,24 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class DoneStep:
-    """A technique as it was applied; ``notes`` say what it did, with the numbers."""
+    """A technique as it was applied.
+
+    Attributes:
+        technique: A name in ``techniques``.
+        settings: Its settings, those left out having their default.
+        reason: Why it was tried.
+        applied: Whether it found anything to do.
+        notes: What it did, with the numbers.
+        bytes_after: Of the files, were they written right after it; 0 where it did nothing,
+            or nobody looked.
+    """
 
     technique: str
     settings: dict[str, str]
     reason: str
     applied: bool
     notes: tuple[str, ...]
+    bytes_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
