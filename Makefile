@@ -9,10 +9,10 @@ COMPILE := $(VENV)/bin/python -m compileall -q -j 0 -x '$(UNUSED)' $(VENV)/lib s
 JOBS ?= 2
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo demo-stop test check bench soak docs wheels format clean
+.PHONY: help demo demo-stop test check bench bench-optimize soak docs wheels format clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-15s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.base ## the whole road on this machine: optimize, publish, roll out, roll back
 	@python examples/digits/demo.py
@@ -33,6 +33,9 @@ test: $(VENV)/.dev ## every test this machine can run, campaigns sampled, up to 
 
 bench: $(VENV)/.dev ## every benchmark: a table, and benchmarks/results/*.json
 	@python benchmarks/run.py $(ARGS)
+
+bench-optimize: $(VENV)/.dev ## size, quality and speed beside other tools; QUICK=1 for a sample
+	@python benchmarks/run.py optimize $(if $(QUICK),--quick)
 
 soak: $(VENV)/.dev ## the fault campaigns in full, an hour or more
 	@python -m pytest -q tests/crash -m slow --scale full
