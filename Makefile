@@ -10,10 +10,11 @@ JOBS ?= 2
 TF_PYTHON := $(VENV)/tensorflow/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo demo-stop test frameworks check bench soak docs wheels format clean
+.PHONY: help demo demo-stop test frameworks check bench bench-optimize soak docs wheels format
+.PHONY: clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-15s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.base ## the whole road on this machine: optimize, publish, roll out, roll back
 	@python examples/digits/demo.py
@@ -37,6 +38,9 @@ frameworks: $(VENV)/.frameworks ## what tests of import need: torch, and TensorF
 
 bench: $(VENV)/.dev ## every benchmark: a table, and benchmarks/results/*.json
 	@python benchmarks/run.py $(ARGS)
+
+bench-optimize: $(VENV)/.dev ## size, quality and speed beside other tools; QUICK=1 for a sample
+	@python benchmarks/run.py optimize $(if $(QUICK),--quick)
 
 soak: $(VENV)/.dev ## the fault campaigns in full, an hour or more
 	@python -m pytest -q tests/crash -m slow --scale full
