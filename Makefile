@@ -10,8 +10,7 @@ JOBS ?= 2
 TF_PYTHON := $(VENV)/tensorflow/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo demo-stop test frameworks check bench bench-optimize soak docs wheels format
-.PHONY: clean
+.PHONY: help demo demo-stop test frameworks check bench bench-optimize soak docs wheels format clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-15s %s\n", $$1, $$2 }'

@@ -68,6 +68,7 @@ TOOLS = (
     _tool(
         OURS, "by_edgewright.py", "",
         Variant(OURS, "int8", "int8"),
+        Variant(OURS, "int8-smooth", "int8", transformers_only=True),
         Variant(OURS, "fp16", "fp16"),
         Variant(OURS, "int8-weights", "int8-weights"),
         Variant(OURS, "int4-weights", "int4-weights"),
