@@ -103,7 +103,7 @@ class Order:
         _known("goal", self.goal, (AUTO, *GOALS))
         _known("target", self.target, (AUTO, *TARGETS))
         for name in self.trust:
-            _known("trust", name, doubts.KINDS)
+            _known("trust", name, tuple(doubts.KINDS))
         for layer, form in self.precision.items():
             if not layer or "," in layer:
                 raise UsageError(f"there is no layer {layer!r} to pin to {form}")
