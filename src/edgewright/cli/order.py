@@ -83,7 +83,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--metric",
         metavar="NAME",
-        help="accuracy, top-K, f1, auc, mae, map, cosine, fidelity or module:callable; "
+        help="accuracy, top-K, f1, auc, mae, iou, map, cosine, fidelity or module:callable; "
         "default what the data call for",
     )
     group.add_argument(
