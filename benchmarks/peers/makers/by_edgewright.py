@@ -10,7 +10,7 @@ from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.planner.patterns import known_bad
 from edgewright.toolchain.techniques import load_technique
 
-_FUSE = ("fuse", {"level": "portable"})
+_FUSE = ("fuse", {"level": "aggressive"})
 
 
 def _steps(job: Job) -> list[tuple[str, dict[str, str]]]:

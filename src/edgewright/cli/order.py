@@ -107,6 +107,11 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         help="int8, int4, fp16: that or an error; auto: all of them and floats",
     )
     group.add_argument(
+        "--graph-level",
+        choices=("aggressive", "balanced", "fast", "none"),
+        help="how far nodes are fused; default aggressive",
+    )
+    group.add_argument(
         "--precision",
         action="append",
         default=[],
@@ -147,6 +152,7 @@ def read_order(args: argparse.Namespace) -> "Order":
     return Order(
         model=args.model,
         wish=_wish(args),
+        graph_level=args.graph_level or project.recipe.graph_level,
         target=args.target or project.recipe.target,
         data=args.data or _data(base, project.data.path),
         device=args.device,

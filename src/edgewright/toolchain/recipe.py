@@ -116,6 +116,7 @@ class RecipeTable:
         budget: How long to search, like ``"10m"``; no end when empty.
         precision: What layers are pinned to, by a node's name or a pattern.
         target: What is compiled for; ``auto`` takes the first the device runs.
+        graph_level: ``aggressive``, ``balanced``, ``fast`` or ``none``.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -125,6 +126,7 @@ class RecipeTable:
     budget: str = ""
     precision: dict[str, str] = field(default_factory=dict)
     target: str = inputs.AUTO
+    graph_level: str = "aggressive"
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -173,6 +175,7 @@ class Wishes(TypedDict, total=False):
     wish: Wish
     precision: Mapping[str, str]
     target: str
+    graph_level: str
     allow_slower: bool
     accept_estimates: bool
     policy: Policy

@@ -11,7 +11,7 @@ from edgewright.toolchain.planner.perform import Workshop
 from edgewright.toolchain.planner.values import CandidatePlan, Plan, Step
 
 IMAGES = Samples({"image": samples(40)[0]})
-FUSE = Step("fuse", {"level": "portable"}, "because")
+FUSE = Step("fuse", {"level": "aggressive"}, "because")
 CHANNEL = Step("quantize", {"granularity": "channel", "bits": "7"}, "because")
 
 

@@ -35,6 +35,7 @@ from edgewright.toolchain.planner.values import (
 )
 from edgewright.toolchain.sources import Wish
 from edgewright.toolchain.targets import TARGETS
+from edgewright.toolchain.techniques import TECHNIQUES
 
 HOST, AUTO = "host", "auto"
 _VECTORS = ("embed", "pooler", "feature", "hidden_state", "sentence")
@@ -71,6 +72,8 @@ class Order:
         precision: What layers are pinned to, by a node's name or a pattern like ``head*``:
             one of ``plan.PRECISIONS``.
         target: A name in ``targets``; ``auto`` takes the first the device runs.
+        graph_level: How far nodes are fused: ``aggressive``, ``balanced``, ``fast`` or
+            ``none``.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -94,6 +97,7 @@ class Order:
     wish: Wish = field(default_factory=Wish)
     precision: Mapping[str, str] = field(default_factory=dict)
     target: str = AUTO
+    graph_level: str = "aggressive"
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -102,6 +106,7 @@ class Order:
         _known("quantization", self.quantization, QUANTIZATIONS)
         _known("goal", self.goal, (AUTO, *GOALS))
         _known("target", self.target, (AUTO, *TARGETS))
+        _known("graph level", self.graph_level, TECHNIQUES["fuse"].settings["level"])
         for name in self.trust:
             _known("trust", name, tuple(doubts.KINDS))
         for layer, form in self.precision.items():
@@ -202,6 +207,7 @@ def read(order: Order) -> Inputs:
         trusted=tuple(sorted(order.trust)),
         synthetic=data.synthetic,
         precision=dict(order.precision),
+        graph_level=order.graph_level,
         target="" if order.target == AUTO else order.target,
         allow_slower=order.allow_slower,
         accept_estimates=order.accept_estimates,

@@ -1,40 +1,73 @@
 """Fuse: compute once what never changes, and one node where several did the same.
 
-Two passes, both exact up to rounding and both leaving standard operators only, so the
-result loads wherever the original did: ONNX Runtime's offline optimiser at its *basic*
-level (constants folded, batch norm and biases into convolutions, identities gone), then
-chains of scalar arithmetic (``scalars``). Its *extended* level is not used: it writes
-operators of ``com.microsoft`` that fix the engine, and gains nothing, since the engine
-applies them again when it loads the model.
+Three levels, each with all that the one before has, all exact up to rounding and leaving
+standard operators only, so that the result loads wherever the original did:
+
+- ``fast``: identities and no-ops gone, constants folded.
+- ``balanced``: batch norms into the convolutions and matrices before them.
+- ``aggressive``: biases, additions and factors into their neighbours, Transpose and Reshape
+  cleaned up, chains of scalar arithmetic made one, and the factor of a preprocessing folded
+  into the first convolution (``scalars``).
+
+All but the chains is ONNX Runtime's offline optimiser at its *basic* level. Its *extended*
+level is not used: it writes operators of ``com.microsoft`` that fix the engine, and gains
+nothing, since the engine applies them again when it loads the model.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, settle
-from edgewright.toolchain.techniques.fuse.offline import optimise
+from edgewright.toolchain.techniques.fuse.offline import BATCH_NORMS, NEIGHBOURS, optimise
 from edgewright.toolchain.techniques.fuse.scalars import fold_scalars
 
 
-def fuse(graph: Graph) -> Applied:
+def fuse(graph: Graph, *, level: str = "aggressive") -> Applied:
     """Return ``graph`` with fewer nodes that answer the same.
+
+    Args:
+        graph: Any graph.
+        level: ``fast``, ``balanced`` or ``aggressive``.
 
     Raises:
         ModelError: The optimiser refuses the graph, or leaves operators that only one
             engine has.
     """
-    fused = fold_scalars(optimise(graph))
-    before, after = graph.operators, fused.operators
-    if before == after and graph.weight_bytes == fused.weight_bytes:
+    fused, notes = graph, []
+    for name, passes in _PASSES.items():
+        made = passes(fused)
+        # More nodes are no gain: an operator that was taken apart stays as it is.
+        if _cost(made) < _cost(fused):
+            notes.append(f"{name}: {_change(fused.operators, made.operators)}")
+            fused = made
+        if name == level:
+            break
+    if not notes:
         return Applied(graph, changed=False, notes=("nothing was left to fuse",))
+    return Applied(fused, changed=True, notes=tuple(notes))
+
+
+# What each level adds, the gentlest first.
+_PASSES: Mapping[str, Callable[[Graph], Graph]] = {
+    "fast": lambda graph: optimise(graph, BATCH_NORMS | NEIGHBOURS),
+    "balanced": lambda graph: optimise(graph, NEIGHBOURS),
+    "aggressive": lambda graph: fold_scalars(optimise(graph)),
+}
+
+
+def _cost(graph: Graph) -> tuple[int, int]:
+    return graph.operators.total(), graph.weight_bytes
+
+
+def _change(before: Counter[str], after: Counter[str]) -> str:
     note = f"{before.total()} nodes became {after.total()}"
     if gone := _listed(before - after):
-        note += f": gone {gone}"
+        note += f", gone {gone}"
     if made := _listed(after - before):
         note += f", new {made}"
-    return Applied(fused, changed=True, notes=(note,))
+    return note
 
 
 class _Fuse:
@@ -47,9 +80,10 @@ class _Fuse:
         samples: Samples | None = None,  # noqa: ARG002  needs none
     ) -> Applied:
         """Return the graph after ``fuse``; level ``none`` returns it as it is."""
-        if settle("fuse", settings)["level"] == "none":
+        level = settle("fuse", settings)["level"]
+        if level == "none":
             return Applied(graph, changed=False, notes=("level none was asked",))
-        return fuse(graph)
+        return fuse(graph, level=level)
 
 
 def _listed(operators: Counter[str]) -> str:
