@@ -4,7 +4,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile
 # pip compiles file after file, tests of libraries too: more than half of an installation.
 # On all cores and without them it takes a third; what is left out is compiled on use.
-UNUSED := /tests?/|/pip/|/setuptools/|/tools/|/reference/ops|/transformers/
+UNUSED := /tests?/|/pip/|/setuptools/|/tools/|/reference/ops|/transformers/|/torch/|/tensorflow/
 COMPILE := $(VENV)/bin/python -m compileall -q -j 0 -x '$(UNUSED)' $(VENV)/lib src
 JOBS ?= 2
 TF_PYTHON := $(VENV)/tensorflow/bin/python
