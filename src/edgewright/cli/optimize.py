@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from edgewright.cli import output
+from edgewright.cli import ask, output
 from edgewright.cli.live import watcher
 from edgewright.cli.order import add_order, read_order
 from edgewright.core.errors import ContractError, UsageError
@@ -18,6 +18,11 @@ HELP = "make a model smaller and faster under a contract, and prove it"
 def add_parser(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_order(parser)
+    parser.add_argument(
+        "--ask",
+        action="store_true",
+        help="ask for what is needed, and print the plain command",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
     parser.add_argument("--force", action="store_true", help="overwrite other inputs' results")
     parser.add_argument(
@@ -36,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.events and args.json:
         raise UsageError("--events and --json cannot be printed at once")
+    if args.ask:
+        return _asked()
     order = read_order(args)
     if args.dry_run:
         return _show_plan(args, order)
@@ -56,6 +63,18 @@ def run(args: argparse.Namespace) -> int:
         }
         output.emit(args, document, text(report, order.folder))
     return 0
+
+
+def _asked() -> int:
+    """Ask, print the plain command, and run it if that is wanted."""
+    arguments = ask.ask()
+    print(f"\nThe command:\n\n  {ask.command(arguments)}")
+    if not ask.agreed():
+        return 0
+    parser = argparse.ArgumentParser()
+    add_parser(parser)
+    parser.add_argument("--json", action="store_true")
+    return run(parser.parse_args(arguments))
 
 
 def _show_plan(args: argparse.Namespace, order: "Order") -> int:

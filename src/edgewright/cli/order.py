@@ -40,7 +40,11 @@ _SHARES = (
 def add_order(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that ``read_order`` reads."""
     parser.add_argument(
-        "model", metavar="MODEL", help="an ONNX model, or anything that import makes ONNX of"
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        default="",
+        help="an ONNX model, or anything that import makes ONNX of",
     )
     parser.add_argument(
         "--device", default="host", metavar="NAME", help="host, or a name in the catalogue"
@@ -146,6 +150,10 @@ def read_order(args: argparse.Namespace) -> "Order":
     from edgewright.core.contract import from_table
     from edgewright.toolchain.recipe import Order, Project, load_project
 
+    if not args.model:
+        raise UsageError(
+            "no model is named", hint="Give MODEL, or let edgewright optimize --ask ask."
+        )
     path = args.project or (PROJECT if PROJECT.exists() else None)
     project = load_project(path) if path else Project()
     base = path.parent if path else Path()
