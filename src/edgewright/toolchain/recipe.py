@@ -322,8 +322,11 @@ class _Run:
             pinned=frozenset(given.recipe.precision),
         )  # fmt: skip
 
+        # A run that was killed had come further for a while: it is not taken back.
+        before = workspace.tried(self.order.folder, given.recipe)
+
         def better() -> None:
-            if not keep:
+            if not keep and len(search.made) >= before:
                 report = _report(given, search, ground)
                 _write(work, self.order.folder, given, search.plan, report)
 

@@ -349,7 +349,7 @@ def _made_up(
 def _classes(order: Order, given: Given, graph: Graph) -> tuple[str, ...]:
     """Return the names of the classes, as many as the model answers."""
     place = metrics.scores_of(graph.outputs)
-    if metrics.restores(graph.inputs, graph.outputs):
+    if order.metric == AUTO and metrics.restores(graph.inputs, graph.outputs):
         place = None
     count = graph.outputs[place].shape[1] if place is not None else -1
     names = order.classes or given.classes
