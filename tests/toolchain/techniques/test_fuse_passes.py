@@ -12,6 +12,7 @@ from tests.sim.models import model
 
 from edgewright.toolchain.ir.load import check, load
 from edgewright.toolchain.techniques.fuse import fuse
+from edgewright.toolchain.techniques.fuse.activations import name_activations
 from edgewright.toolchain.techniques.fuse.affine import (
     ARITHMETIC,
     BATCH_NORM,
@@ -388,6 +389,92 @@ def test_a_view_read_twice_or_of_two_unknown_axes_stays():
 
     assert merge_views(twice) is twice
     assert merge_views(unknown) is unknown
+
+
+SIX = np.float32(6)
+WEIGHTS = {"three": np.float32(3), "zero": np.float32(0), "six": SIX, "sixth": 1 / SIX}
+GATE = [node("Add", ["x", "three"], ["t0"]), node("Clip", ["t0", "zero", "six"], ["t1"])]
+SWISHES = {
+    "by its sigmoid": [
+        node("HardSigmoid", ["x"], ["t0"], alpha=1 / 6, beta=0.5),
+        node("Mul", ["x", "t0"], ["y"]),
+    ],
+    "gate divided": [
+        *GATE, node("Div", ["t1", "six"], ["t2"]), node("Mul", ["t2", "x"], ["y"]),
+    ],
+    "product divided": [
+        *GATE, node("Mul", ["x", "t1"], ["t2"]), node("Div", ["t2", "six"], ["y"]),
+    ],
+    "product times a sixth": [
+        *GATE, node("Mul", ["x", "t1"], ["t2"]), node("Mul", ["sixth", "t2"], ["y"]),
+    ],
+}  # fmt: skip
+NO_SWISHES = {
+    "another slope": [
+        node("HardSigmoid", ["x"], ["t0"]), node("Mul", ["x", "t0"], ["y"]),
+    ],
+    "of something else": [
+        node("Neg", ["x"], ["other"]),
+        node("HardSigmoid", ["x"], ["t0"], alpha=1 / 6, beta=0.5),
+        node("Mul", ["other", "t0"], ["y"]),
+    ],
+    "not divided": [*GATE, node("Mul", ["x", "t1"], ["y"])],
+    "six over the gate": [*GATE, node("Div", ["six", "t1"], ["y"])],
+    "moved by six": [
+        node("Add", ["x", "six"], ["t0"]), node("Clip", ["t0", "zero", "six"], ["t1"]),
+        node("Div", ["t1", "six"], ["y"]),
+    ],
+    "the gate read twice": [
+        *GATE, node("Mul", ["x", "t1"], ["t2"]), node("Mul", ["t1", "t2"], ["y"]),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SWISHES)
+def test_a_hard_swish_is_one_node(name):
+    """However it is written out; and it stays one when fused again."""
+    graph = _graph(SWISHES[name], WEIGHTS, y=MAP)
+
+    named = name_activations(graph)
+    fused = fuse(graph).graph
+
+    assert named.operators == fused.operators == {"HardSwish": 1}
+    _same(graph, named)
+    assert not fuse(fused).changed
+
+
+@pytest.mark.parametrize("name", NO_SWISHES)
+def test_what_is_no_hard_swish_stays(name):
+    """Another slope, source, factor or shift is another function."""
+    graph = _graph(NO_SWISHES[name], WEIGHTS, y=MAP)
+
+    assert name_activations(graph) is graph
+
+
+def test_a_hard_sigmoid_is_one_node():
+    """Where nothing is multiplied by it."""
+    graph = _graph([*GATE, node("Mul", ["t1", "sixth"], ["y"])], WEIGHTS, y=MAP)
+
+    named = name_activations(graph)
+
+    assert named.operators == {"HardSigmoid": 1}
+    _same(graph, named)
+
+
+def test_a_hard_swish_hinders_nothing_beside_it():
+    """The optimiser takes it apart; the rest of what it does is kept all the same."""
+    nodes = [
+        node("Identity", ["x"], ["a"]),
+        node("HardSwish", ["a"], ["s"]),
+        node("Conv", ["s", "w"], ["t"]),
+        node("BatchNormalization", ["t", *"gbmv"], ["y"]),
+    ]
+    graph = _graph(nodes, {**CONV, **_norm(5)}, y=["n", 5, 4, 4])
+
+    fused = fuse(graph).graph
+
+    assert fused.operators == {"HardSwish": 1, "Conv": 1}
+    _same(graph, fused)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in MODELS.glob("*.onnx")))

@@ -7,7 +7,8 @@ standard operators only, so that the result loads wherever the original did:
 - ``balanced``: batch norms into the layers before or after them (``affine``).
 - ``aggressive``: biases, additions and factors into their neighbours, the preprocessing
   into the first layer (``affine``), chains of scalar arithmetic made one (``scalars``),
-  Transpose cleaned up, and views of views made one (``views``).
+  Transpose cleaned up, views of views made one (``views``), and activations that are
+  written out made one node (``activations``).
 
 ONNX Runtime's offline optimiser at its *basic* level does what it can; the passes named
 above do what it leaves. Its *extended* level is not used: it writes operators of
@@ -21,6 +22,7 @@ from collections.abc import Callable, Mapping
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, settle
+from edgewright.toolchain.techniques.fuse.activations import HARD_SWISH, name_activations
 from edgewright.toolchain.techniques.fuse.affine import (
     ARITHMETIC,
     BATCH_NORM,
@@ -52,6 +54,7 @@ _LEVELS: Mapping[str, tuple[frozenset[str], Mapping[str, _Pass]]] = {
             "constants into the layer before": lambda g: into_layer_before(g, ARITHMETIC),
             "constants into the layer after": lambda g: into_layer_after(g, ARITHMETIC),
             "chains of constants": fold_scalars,
+            "activations by name": name_activations,
             "views of views": merge_views,
         },
     ),
@@ -101,7 +104,12 @@ def _until_done(graph: Graph, passes: Mapping[str, _Pass]) -> tuple[Graph, Count
 
 
 def _optimiser(without: frozenset[str]) -> _Pass:
-    return lambda graph: optimise(graph, without)
+    def change(graph: Graph) -> Graph:
+        made = optimise(graph, without)
+        # It takes every hard swish apart, which is no reason to go without the rest.
+        return name_activations(made) if HARD_SWISH in graph.operators else made
+
+    return change
 
 
 def _cost(graph: Graph) -> tuple[int, int]:
