@@ -136,6 +136,42 @@ def test_a_noop_that_names_an_output_gives_its_name_away():
     assert drop_noops(alone) is alone
 
 
+def test_axes_that_a_converter_calls_alike_are_not_taken_for_equal():
+    """Two question marks are two sizes."""
+    nodes = [
+        node("Relu", ["x"], ["a"]),
+        node("Reshape", ["a", "s"], ["b"]),
+        node("Sigmoid", ["b"], ["y"]),
+    ]
+    given = {"s": TensorProto.INT64, "x": TensorProto.FLOAT}
+    inputs = {name: (kind, [2] if name == "s" else ["?", "?"]) for name, kind in given.items()}
+    proto = model(nodes, {}, inputs=inputs, outputs={"y": (TensorProto.FLOAT, ["?", "?"])})
+    graph = check(proto, "m")
+
+    assert drop_noops(graph) is graph
+    assert merge_views(graph) is graph
+
+
+def test_names_that_are_taken_are_not_given_again():
+    """An input may be called what a constant would be."""
+    nodes = [
+        node("Sub", ["x", "k"], ["a"]),
+        node("Div", ["a", "k"], ["b"]),
+        node("Conv", ["b", "w"], ["t"], pads=[1, 1, 1, 1]),
+        node("Add", ["t", "x_offset"], ["x_offset_added"]),
+        node("Relu", ["x_offset_added"], ["y"]),
+    ]
+    weights = {**CONV, "k": np.array(2, np.float32)}
+    kind = TensorProto.FLOAT
+    inputs = {"x": (kind, MAP), "x_offset": (kind, [1])}
+    proto = model(nodes, weights, inputs=inputs, outputs={"y": (kind, ["n", 5, 6, 6])})
+
+    fused = fuse(check(proto, "m")).graph
+
+    assert fused.operators == {"Add": 2, "Conv": 1, "Relu": 1}
+    check(fused.copy(), "m")
+
+
 CONV = {"w": _draw(5, 4, 3, 3)}
 GEMM = {"w": _draw(4, 5), "c": _draw(5)}
 FLAT = ["n", 4]

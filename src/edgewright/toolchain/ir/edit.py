@@ -80,13 +80,18 @@ class Editor:
 
         They are kept as float32, sizes and axes as int64.
         """
-        taken = set(self._held) | set(self._writers)
-        while name in taken:
-            name += "_"
+        name = self.free_name(name)
         kind = np.int64 if values.dtype == np.int64 else np.float32
         # Not ascontiguousarray, which makes a vector of a scalar.
         tensor = numpy_helper.from_array(np.asarray(values, kind, order="C"), name)
         self._held[name] = self._new[name] = tensor
+        return name
+
+    def free_name(self, name: str) -> str:
+        """Return ``name`` or one like it that no tensor has."""
+        taken = set(self._held) | set(self._writers) | set(self._readers) | self.outputs
+        while name in taken:
+            name += "_"
         return name
 
     def insert(self, node: NodeProto, before: NodeProto) -> None:

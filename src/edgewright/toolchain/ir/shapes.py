@@ -7,6 +7,9 @@ from edgewright.toolchain.ir.graph import Graph
 # A size, the name of a free axis, or None where nothing is known.
 Shape = tuple[int | str | None, ...]
 
+# What converters call each axis that they know nothing of; those are several sizes.
+_NAMELESS = frozenset({"", "?", "-1", "None", "none", "unknown", "dynamic"})
+
 
 def shapes_of(graph: Graph) -> dict[str, Shape]:
     """Return the shapes of all tensors whose rank is known, by ONNX's own inference.
@@ -26,4 +29,6 @@ def shapes_of(graph: Graph) -> dict[str, Shape]:
 
 
 def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
-    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+    if dim.HasField("dim_value"):
+        return dim.dim_value
+    return None if dim.dim_param in _NAMELESS else dim.dim_param

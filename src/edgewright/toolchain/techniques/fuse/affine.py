@@ -257,7 +257,7 @@ def _take(editor: Editor, layer: _Layer, chain: list[_Affine]) -> bool:
     if moved.any():
         shape = (-1, *[1] * (layer.rank - 2)) if moved.size > 1 else ()
         name = editor.constant(f"{source}_offset", moved.reshape(shape))
-        node = helper.make_node("Add", [source, name], [f"{name}_added"])
+        node = helper.make_node("Add", [source, name], [editor.free_name(f"{name}_added")])
         editor.insert(node, layer.node)
         source = node.output[0]
     editor.redirect(layer.node, 0, source)
