@@ -182,6 +182,10 @@ LAYERS = {
     "conv with bias": ("Conv", {}, {**CONV, "c": _draw(5)}, MAP, ["n", 5, 4, 4]),
     "padded conv": ("Conv", PADS, CONV, MAP, ["n", 5, 6, 6]),
     "grouped conv": ("Conv", {"group": 2}, {"w": _draw(6, 2, 3, 3)}, MAP, ["n", 6, 4, 4]),
+    "conv of whole patches": (
+        "Conv", {"auto_pad": "VALID"}, CONV, MAP, ["n", 5, 4, 4],
+    ),
+    "padded conv by itself": ("Conv", {"auto_pad": "SAME_UPPER"}, CONV, MAP, ["n", 5, 6, 6]),
     "conv of a line": ("Conv", {}, {"w": _draw(5, 4, 3)}, ["n", 4, 9], ["n", 5, 7]),
     "transposed conv": ("ConvTranspose", {}, {"w": _draw(4, 5, 3, 3)}, MAP, ["n", 5, 8, 8]),
     "grouped transposed conv": (
@@ -370,13 +374,13 @@ def test_what_somebody_else_needs_stays(name):
     assert into_layer_before(graph, ARITHMETIC) is graph
 
 
-def test_a_batch_norm_in_training_stays():
+@pytest.mark.parametrize("more", [[], ["m2", "v2"]], ids=["answers alone", "moments too"])
+def test_a_batch_norm_in_training_stays(more):
     """It computes its mean anew."""
-    nodes = [
-        node("Conv", ["x", "w"], ["a"]),
-        node("BatchNormalization", ["a", *"gbmv"], ["y", "m2", "v2"], training_mode=1),
-    ]
-    graph = _graph(nodes, {**CONV, **_norm(5)}, y=["n", 5, 4, 4])
+    graph = _layer("conv", steps_after=[NORMALISE], extra=_norm(5))
+    last = graph.proto.graph.node[-1]
+    last.output.extend(more)
+    last.attribute.append(helper.make_attribute("training_mode", 1))
 
     assert into_layer_before(graph, BATCH_NORM) is graph
 
@@ -410,8 +414,8 @@ def test_views_of_views_are_one(name):
     _same(graph, fused)
 
 
-def test_a_view_read_twice_or_of_two_unknown_axes_stays():
-    """The first is needed anyway; the second cannot be asked for."""
+def test_a_view_read_twice_or_of_no_shape_to_ask_for_stays():
+    """The first is needed anyway; two free axes or an empty one cannot be asked for."""
     nodes = [node("Flatten", ["x"], ["a"]), node("Reshape", ["a", "s"], ["y"])]
     weights = {"s": _ints(-1, 9, 16)}
     twice = _graph(
@@ -423,6 +427,16 @@ def test_a_view_read_twice_or_of_two_unknown_axes_stays():
     ]
     unknown = _graph(free, {"s": _ints(0)}, x=["a", "b"], y=[None] * 4)
 
+    hollow = [
+        node("Slice", ["x", "s", "s", "one"], ["e"]),
+        node("Unsqueeze", ["e", "s"], ["a"]),
+        node("Unsqueeze", ["a", "s"], ["b"]),
+        node("ReduceSum", ["b", "three"], ["y"]),
+    ]
+    numbers = {"s": _ints(0), "one": _ints(1), "three": _ints(3)}
+    empty = _graph(hollow, numbers, x=[3, 4, 2], y=[1, 1, 3, 1, 2])
+
+    assert merge_views(empty) is empty
     assert merge_views(twice) is twice
     assert merge_views(unknown) is unknown
 
@@ -461,7 +475,11 @@ NO_SWISHES = {
         node("Div", ["t1", "six"], ["y"]),
     ],
     "the gate read twice": [
-        *GATE, node("Mul", ["x", "t1"], ["t2"]), node("Mul", ["t1", "t2"], ["y"]),
+        node("HardSigmoid", ["x"], ["t0"], alpha=1 / 6, beta=0.5),
+        node("Mul", ["x", "t0"], ["t1"]), node("Add", ["t1", "t0"], ["y"]),
+    ],
+    "its sum read twice": [
+        *GATE, node("Div", ["t1", "six"], ["t2"]), node("Add", ["t2", "t0"], ["y"]),
     ],
 }  # fmt: skip
 
