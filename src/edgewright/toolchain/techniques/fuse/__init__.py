@@ -3,15 +3,17 @@
 Three levels, each with all that the one before has, all exact up to rounding and leaving
 standard operators only, so that the result loads wherever the original did:
 
-- ``fast``: identities and no-ops gone, constants folded.
-- ``balanced``: batch norms into the convolutions and matrices before them.
-- ``aggressive``: biases, additions and factors into their neighbours, Transpose and Reshape
-  cleaned up, chains of scalar arithmetic made one, and the factor of a preprocessing folded
-  into the first convolution (``scalars``).
+- ``fast``: identities and no-ops gone, constants folded (``noops``).
+- ``balanced``: batch norms into the layers before or after them (``affine``).
+- ``aggressive``: biases, additions and factors into their neighbours, the preprocessing
+  into the first layer (``affine``), chains of scalar arithmetic made one (``scalars``),
+  Transpose cleaned up, views of views made one (``views``), and activations that are
+  written out made one node (``activations``).
 
-All but the chains is ONNX Runtime's offline optimiser at its *basic* level. Its *extended*
-level is not used: it writes operators of ``com.microsoft`` that fix the engine, and gains
-nothing, since the engine applies them again when it loads the model.
+ONNX Runtime's offline optimiser at its *basic* level does what it can; the passes named
+above do what it leaves. Its *extended* level is not used: it writes operators of
+``com.microsoft`` that fix the engine, and gains nothing, since the engine applies them
+again when it loads the model.
 """
 
 from collections import Counter
@@ -20,8 +22,43 @@ from collections.abc import Callable, Mapping
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, settle
+from edgewright.toolchain.techniques.fuse.activations import HARD_SWISH, name_activations
+from edgewright.toolchain.techniques.fuse.affine import (
+    ARITHMETIC,
+    BATCH_NORM,
+    into_layer_after,
+    into_layer_before,
+)
+from edgewright.toolchain.techniques.fuse.noops import drop_noops
 from edgewright.toolchain.techniques.fuse.offline import BATCH_NORMS, NEIGHBOURS, optimise
 from edgewright.toolchain.techniques.fuse.scalars import fold_scalars
+from edgewright.toolchain.techniques.fuse.views import merge_views
+
+_Pass = Callable[[Graph], Graph]
+
+_OPTIMISER = "ONNX Runtime's optimiser"
+# What each level adds, the gentlest first: the passes of the optimiser it still goes
+# without, and ours, by what the notes call them.
+_LEVELS: Mapping[str, tuple[frozenset[str], Mapping[str, _Pass]]] = {
+    "fast": (BATCH_NORMS | NEIGHBOURS, {"dropping what does nothing": drop_noops}),
+    "balanced": (
+        NEIGHBOURS,
+        {
+            "batch norms into the layer before": lambda g: into_layer_before(g, BATCH_NORM),
+            "batch norms into the layer after": lambda g: into_layer_after(g, BATCH_NORM),
+        },
+    ),
+    "aggressive": (
+        frozenset(),
+        {
+            "constants into the layer before": lambda g: into_layer_before(g, ARITHMETIC),
+            "constants into the layer after": lambda g: into_layer_after(g, ARITHMETIC),
+            "chains of constants": fold_scalars,
+            "activations by name": name_activations,
+            "views of views": merge_views,
+        },
+    ),
+}
 
 
 def fuse(graph: Graph, *, level: str = "aggressive") -> Applied:
@@ -36,11 +73,13 @@ def fuse(graph: Graph, *, level: str = "aggressive") -> Applied:
             engine has.
     """
     fused, notes = graph, []
-    for name, passes in _PASSES.items():
-        made = passes(fused)
-        # More nodes are no gain: an operator that was taken apart stays as it is.
-        if _cost(made) < _cost(fused):
-            notes.append(f"{name}: {_change(fused.operators, made.operators)}")
+    own: dict[str, _Pass] = {}
+    for name, (without, passes) in _LEVELS.items():
+        own |= passes
+        made, saved = _until_done(fused, {_OPTIMISER: _optimiser(without), **own})
+        if saved:
+            by = ", ".join(f"{what} {count}" for what, count in saved.items())
+            notes.append(f"{name}: {_change(fused.operators, made.operators)}; by {by}")
             fused = made
         if name == level:
             break
@@ -49,12 +88,28 @@ def fuse(graph: Graph, *, level: str = "aggressive") -> Applied:
     return Applied(fused, changed=True, notes=tuple(notes))
 
 
-# What each level adds, the gentlest first.
-_PASSES: Mapping[str, Callable[[Graph], Graph]] = {
-    "fast": lambda graph: optimise(graph, BATCH_NORMS | NEIGHBOURS),
-    "balanced": lambda graph: optimise(graph, NEIGHBOURS),
-    "aggressive": lambda graph: fold_scalars(optimise(graph)),
-}
+def _until_done(graph: Graph, passes: Mapping[str, _Pass]) -> tuple[Graph, Counter[str]]:
+    """Return what ``passes`` leave of ``graph``, and the nodes that each saved."""
+    saved: Counter[str] = Counter()
+    while True:
+        before = graph
+        for what, change in passes.items():
+            made = change(graph)
+            # More nodes are no gain: an operator that was taken apart stays as it is.
+            if _cost(made) < _cost(graph):
+                saved[what] += graph.operators.total() - made.operators.total()
+                graph = made
+        if graph is before:
+            return graph, saved
+
+
+def _optimiser(without: frozenset[str]) -> _Pass:
+    def change(graph: Graph) -> Graph:
+        made = optimise(graph, without)
+        # It takes every hard swish apart, which is no reason to go without the rest.
+        return name_activations(made) if HARD_SWISH in graph.operators else made
+
+    return change
 
 
 def _cost(graph: Graph) -> tuple[int, int]:
