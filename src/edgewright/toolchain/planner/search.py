@@ -192,12 +192,16 @@ class Search:
     def _to_mix(self) -> Made | None:
         """Return the 8-bit candidate with the least loss, if all of them miss by answers."""
         found: list[tuple[float, Made]] = []
+        # What the floats miss too, more layers in floats cannot mend.
+        floats = {f.limit for f in verdict_on(self.now[0], self.rules).missed}
         for one, known in zip(self.made, self.now, strict=True):
             if not one.plan.steps or one.plan.steps[-1].technique not in COMPUTES:
                 continue
             missed = {f.limit for f in verdict_on(known, self.rules).missed}
             if not missed & ANSWERS:
                 return None
+            if not (missed & ANSWERS) - floats:
+                continue
             found.append((known.counts[0].loss().estimate, one))
         return min(found, key=lambda pair: pair[0])[1] if found else None
 
