@@ -14,10 +14,18 @@ if TYPE_CHECKING:
 NAME = "optimize"
 HELP = "make a model smaller and faster under a contract, and prove it"
 
+# What may be given beside --ask; the rest is asked.
+_KEPT = ("dry_run", "force", "measure_again")
+
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    add_order(parser)
+    add_order(parser, model="?")
+    parser.add_argument(
+        "--ask",
+        action="store_true",
+        help="ask what is wanted, then print the command, or run it",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
     parser.add_argument("--force", action="store_true", help="overwrite other inputs' results")
     parser.add_argument(
@@ -34,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from edgewright.toolchain.recipe import carry_out
     from edgewright.toolchain.report.summary import summary
 
+    if args.ask:
+        return _ask(args)
     if args.events and args.json:
         raise UsageError("--events and --json cannot be printed at once")
     order = read_order(args)
@@ -56,6 +66,18 @@ def run(args: argparse.Namespace) -> int:
         }
         output.emit(args, document, text(report, order.folder))
     return 0
+
+
+def _ask(args: argparse.Namespace) -> int:
+    """Ask, print the command, and run it if that is wanted."""
+    from edgewright.cli.ask import ask
+    from edgewright.cli.main import parser
+
+    if args.json or args.events:
+        raise UsageError("--ask is for people; leave out --json and --events")
+    words, start = ask(args.model)
+    kept = [f"--{name.replace('_', '-')}" for name in _KEPT if getattr(args, name)]
+    return run(parser().parse_args([*words, *kept])) if start else 0
 
 
 def _show_plan(args: argparse.Namespace, order: "Order") -> int:

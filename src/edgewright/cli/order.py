@@ -35,11 +35,17 @@ _SHARES = (
 )
 
 
-def add_order(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that ``read_order`` reads."""
+def add_order(parser: argparse.ArgumentParser, *, model: str | None = None) -> None:
+    """Add the arguments that ``read_order`` reads.
+
+    Args:
+        parser: Gets them.
+        model: ``?`` where there may be none, which ``read_order`` refuses.
+    """
     parser.add_argument(
-        "model", metavar="MODEL", help="an ONNX model, or anything that import makes ONNX of"
-    )
+        "model", metavar="MODEL", nargs=model,
+        help="an ONNX model, or anything that import makes ONNX of",
+    )  # fmt: skip
     parser.add_argument(
         "--device", default="host", metavar="NAME", help="host, or a name in the catalogue"
     )
@@ -124,9 +130,14 @@ def read_order(args: argparse.Namespace) -> "Order":
     """Return the order that flags and the project file give together; flags win.
 
     Raises:
-        UsageError: No data, or a flag that cannot mean anything.
+        UsageError: No model, no data, or a flag that cannot mean anything.
         ConfigError: The project file is wrong.
     """
+    if args.model is None:
+        raise UsageError(
+            "no model is named",
+            hint="edgewright optimize MODEL --data DATA; or --ask, to be asked.",
+        )
     from edgewright.core.contract import from_table
     from edgewright.toolchain.recipe import Order, Project, load_project
 
