@@ -4,16 +4,16 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile
 # pip compiles file after file, tests of libraries too: more than half of an installation.
 # On all cores and without them it takes a third; what is left out is compiled on use.
-UNUSED := /tests?/|/pip/|/setuptools/|/tools/|/reference/ops|/transformers/
+UNUSED := /tests?/|/pip/|/setuptools/|/tools/|/reference/ops|/transformers/|/torch/|/tensorflow/
 COMPILE := $(VENV)/bin/python -m compileall -q -j 0 -x '$(UNUSED)' $(VENV)/lib src
 JOBS ?= 2
 TF_PYTHON := $(VENV)/tensorflow/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo demo-stop test frameworks check bench soak docs wheels format clean
+.PHONY: help demo demo-stop test frameworks check bench bench-optimize soak docs wheels format clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-15s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.base ## the whole road on this machine: optimize, publish, roll out, roll back
 	@python examples/digits/demo.py
@@ -33,10 +33,13 @@ test: $(VENV)/.dev ## every test this machine can run, campaigns sampled, up to 
 	@if [ -x $(TF_PYTHON) ]; then export EDGEWRIGHT_TF_PYTHON="$${EDGEWRIGHT_TF_PYTHON:-$(CURDIR)/$(TF_PYTHON)}"; fi; \
 	python -m pytest -q -n $(JOBS)
 
-frameworks: $(VENV)/.frameworks ## what tests of import need: torch, and TensorFlow aside, 3 GB
+frameworks: $(VENV)/.frameworks ## what tests of import and data need: torch, pictures, TensorFlow aside, 3 GB
 
 bench: $(VENV)/.dev ## every benchmark: a table, and benchmarks/results/*.json
 	@python benchmarks/run.py $(ARGS)
+
+bench-optimize: $(VENV)/.dev ## size, quality and speed beside other tools; QUICK=1 for a sample
+	@python benchmarks/run.py optimize $(if $(QUICK),--quick)
 
 soak: $(VENV)/.dev ## the fault campaigns in full, an hour or more
 	@python -m pytest -q tests/crash -m slow --scale full
@@ -77,7 +80,7 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 # TensorFlow pins libraries that the rest needs in other versions: it lives by itself.
 $(VENV)/.frameworks: $(VENV)/.dev
 	@echo "installing torch and transformers into $(VENV), TensorFlow into $(VENV)/tensorflow"
-	@$(PIP) --editable '.[torch,transformers]'
+	@$(PIP) --editable '.[torch,transformers,pictures,parquet]'
 	@python -m venv $(VENV)/tensorflow
 	@$(TF_PYTHON) -m pip install --quiet --quiet --disable-pip-version-check tensorflow-cpu tf2onnx
 	@touch $@

@@ -17,6 +17,11 @@ from edgewright.cli.output import table
 from edgewright.core.probe import probe
 
 HERE = Path(__file__).parent
+
+# Installs other tools and takes an hour, so it runs when it is named.
+ON_REQUEST = frozenset({"optimize"})
+# What prints tables of its own while it measures.
+OWN_TABLES = frozenset({"optimize"})
 sys.path.insert(0, str(HERE.parent))
 
 Row = dict[str, Any]
@@ -24,9 +29,14 @@ Row = dict[str, Any]
 
 def areas() -> dict[str, Callable[..., list[Row]]]:
     """Return the areas there are; each measures and returns its rows."""
-    from benchmarks import calibration, whole_way  # noqa: PLC0415  after the path is set
+    # After the path is set.
+    from benchmarks import calibration, optimize, whole_way  # noqa: PLC0415
 
-    return {"calibration": calibration.measure, "whole_way": whole_way.measure}
+    return {
+        "calibration": calibration.measure,
+        "whole_way": whole_way.measure,
+        "optimize": optimize.measure,
+    }
 
 
 def commit() -> str:
@@ -49,19 +59,24 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller n, under 5 minutes")
     args = parser.parse_args()
     machine = probe()
-    for area in args.areas or list(known):
+    for area in args.areas or [name for name in known if name not in ON_REQUEST]:
         rows = known[area](quick=args.quick)
         for row in rows:
             row |= {"machine": f"{machine.title}, {machine.fingerprint}", "commit": commit()}
-        shown = [
-            (r["name"], r["value"], r["unit"], r["goal"] or "", _met(r), r["spread"], r["n"])
-            for r in rows
-        ]
         print(f"\n{area} on {machine.title} ({machine.fingerprint})")
-        print(table(("name", "value", "unit", "goal", "met", "spread", "n"), shown))
+        if area not in OWN_TABLES:
+            print(_shown(rows))
         target = HERE / "results" / f"{area}.json"
         target.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
     return 0
+
+
+def _shown(rows: list[Row]) -> str:
+    cells = [
+        (r["name"], r["value"], r["unit"], r["goal"] or "", _met(r), r["spread"], r["n"])
+        for r in rows
+    ]
+    return table(("name", "value", "unit", "goal", "met", "spread", "n"), cells)
 
 
 def _met(row: Row) -> str:

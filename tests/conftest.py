@@ -140,4 +140,6 @@ _NEEDS = {
     "torch": _no_library("torch", "onnxscript", "safetensors"),
     "transformers": _no_library("torch", "onnxscript", "transformers"),
     "tensorflow": _no_tensorflow,
+    "pillow": _no_library("PIL"),
+    "pyarrow": _no_library("pyarrow"),
 }

@@ -27,6 +27,8 @@ from edgewright.core import records
 from edgewright.core.contract import _WRITTEN, QUANTITIES, Contract
 from edgewright.core.profile import catalogue
 from edgewright.runtime.engines import ENGINES
+from edgewright.toolchain.measure.doubts import KINDS as DOUBTS
+from edgewright.toolchain.measure.metrics import METRICS, OWN
 from edgewright.toolchain.recipe import Project
 from edgewright.toolchain.sources import SOURCES
 from edgewright.toolchain.sources.tensorflow import VARIABLE as TF_VARIABLE
@@ -123,6 +125,22 @@ def choices() -> str:
         "## Techniques",
         "",
         *_rows("technique|what it does|settings|calibrates", techniques),
+    ]
+    metrics = [(f"`{m.name}`", m.summary, m.needs) for m in METRICS.values() if m.name != OWN]
+    lines += [
+        "## Metrics",
+        "",
+        "What answers are judged by (`--metric`), or `module:callable`: [data.md](data.md).",
+        "",
+        *_rows("metric|what it is|needs", metrics),
+    ]
+    doubts = [(f"`{name}`", what) for name, what in DOUBTS.items()]
+    lines += [
+        "## Doubts about data",
+        "",
+        "What stops `optimize` before anything is measured; `--trust NAME` accepts one.",
+        "",
+        *_rows("doubt|what it is", doubts),
     ]
     lines += ["## Targets", "", *_rows("target|its engine|entry file|computes in", targets)]
     lines += ["## Engines", "", *_rows("engine|library|loads|takes and answers", engines)]

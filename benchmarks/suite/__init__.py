@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.suite.data import Part, Samples
     from benchmarks.suite.metrics import Answers
 
-Kind = Literal["classify", "detect", "reconstruct"]
+Kind = Literal["classify", "detect", "segment", "reconstruct"]
 
 MODELS = Path(__file__).parent / "models"
 
@@ -89,10 +89,21 @@ ROWS = (
         data="figures",
         model_file="resnet.onnx",
         metric="accuracy",
-        float_points=84.38,
+        float_points=97.60,
         parameters=217_864,
         mflop=20.19,
-        train_minutes=2.5,
+        train_minutes=3.1,
+    ),
+    Row(
+        name="mobilenet",
+        kind="classify",
+        data="textures",
+        model_file="mobilenet.onnx",
+        metric="accuracy",
+        float_points=98.70,
+        parameters=94_120,
+        mflop=16.77,
+        train_minutes=4.8,
     ),
     Row(
         name="detector",
@@ -106,6 +117,17 @@ ROWS = (
         train_minutes=2.1,
     ),
     Row(
+        name="unet",
+        kind="segment",
+        data="regions",
+        model_file="unet.onnx",
+        metric="mean_overlap",
+        float_points=82.72,
+        parameters=59_424,
+        mflop=24.80,
+        train_minutes=2.4,
+    ),
+    Row(
         name="keyword",
         kind="classify",
         data="keywords",
@@ -115,6 +137,17 @@ ROWS = (
         parameters=207_816,
         mflop=15.48,
         train_minutes=2.4,
+    ),
+    Row(
+        name="heartbeat",
+        kind="classify",
+        data="heartbeats",
+        model_file="heartbeat.onnx",
+        metric="accuracy",
+        float_points=93.16,
+        parameters=15_401,
+        mflop=0.37,
+        train_minutes=1.0,
     ),
     Row(
         name="autoencoder",

@@ -66,7 +66,7 @@ def _products(node: NodeProto, shapes: Shapes) -> int:
     """
     if node.op_type in {"If", "Loop", "Scan"}:
         raise ValueError(f"{node.op_type} cannot be counted")
-    if node.op_type not in {"Conv", "Gemm", "MatMul", *_GATES}:
+    if node.op_type not in {"Conv", "ConvTranspose", "Gemm", "MatMul", *_GATES}:
         return 0
     first, second = (shapes[name] for name in node.input[:2])
     if node.op_type in _GATES:
@@ -74,6 +74,8 @@ def _products(node: NodeProto, shapes: Shapes) -> int:
         directions, gates, _ = second
         hidden = gates // _GATES[node.op_type]
         return steps * batch * directions * gates * (inputs + hidden)
+    if node.op_type == "ConvTranspose":
+        return math.prod(first) * math.prod(second[1:])
     answer = shapes[node.output[0]]
     if node.op_type == "Conv":
         return math.prod(answer) * math.prod(second[1:])

@@ -35,7 +35,7 @@ class Samples:
 
     Attributes:
         inputs: What is fed to the model, by the name of its input.
-        targets: What is right, by what it is: ``label`` or ``boxes``.
+        targets: What is right, by what it is: ``label``, ``boxes`` or ``mask``.
     """
 
     inputs: dict[str, Array]
@@ -60,7 +60,12 @@ def glyphs(part: Part) -> Samples:
 
 def figures(part: Part) -> Samples:
     """Return one coloured figure of 8 before clutter, uint8 ``(n, 3, 32, 32)``."""
-    return _made("figures", part, _figures, train=12_000)
+    return _made("figures", part, _figures, train=20_000)
+
+
+def textures(part: Part) -> Samples:
+    """Return one texture of 8 in poor light, uint8 ``(n, 3, 32, 32)``."""
+    return _made("textures", part, _textures, train=20_000)
 
 
 def scenes(part: Part) -> Samples:
@@ -72,9 +77,22 @@ def scenes(part: Part) -> Samples:
     return _made("scenes", part, _scenes, train=10_000)
 
 
+def regions(part: Part) -> Samples:
+    """Return two figures of 3 kinds, uint8 ``(n, 1, 32, 32)``.
+
+    The target ``mask`` ``(n, 32, 32)`` is 0 for ground and else the kind from 1.
+    """
+    return _made("regions", part, _regions, train=10_000)
+
+
 def keywords(part: Part) -> Samples:
     """Return a quarter of a second at 4 kHz with one of 7 words or none, in noise."""
     return _made("keywords", part, _labelled("audio", signals.keyword, 8), train=24_000)
+
+
+def heartbeats(part: Part) -> Samples:
+    """Return 2 seconds of an electrocardiogram at 128 Hz with one of 5 rhythms."""
+    return _made("heartbeats", part, _labelled("lead", signals.heartbeat, 5), train=16_000)
 
 
 def motion(part: Part) -> Samples:
@@ -177,7 +195,22 @@ def _figures(rng: Generator, count: int) -> Samples:
     # Ink that is too near the ground in every colour could not be seen by anyone.
     ink = np.mod(ground + rng.uniform(0.2, 0.8, ground.shape), 1)
     image += cover * (ink - image)
-    image += rng.normal(0, 0.13, image.shape)
+    image += rng.normal(0, 0.1, image.shape)
+    return Samples({"image": (image * 255).clip(0, 255).astype(np.uint8)}, {"label": kind})
+
+
+def _textures(rng: Generator, count: int) -> Samples:
+    kind = rng.integers(len(pictures.TEXTURES), size=count)
+    x, y = rng.uniform(0, 32, (2, count))
+    level = pictures.textures(
+        kind, side=32, x=x, y=y,
+        period=rng.uniform(5, 11, count), angle=rng.uniform(0, np.pi, count),
+    )  # fmt: skip
+    contrast = pictures.column(rng.uniform(0.06, 0.3, count))
+    light = pictures.turned(32, x, y, rng.uniform(0, 6.3, count))[0] * 0.008
+    colour = rng.uniform(-1, 1, (count, 3, 1, 1)) * 0.3 + 1
+    image = 0.5 + colour * (level * contrast)[:, None] + light[:, None]
+    image += rng.normal(0, 0.12, image.shape)
     return Samples({"image": (image * 255).clip(0, 255).astype(np.uint8)}, {"label": kind})
 
 
@@ -204,6 +237,17 @@ def _around(cover: Array) -> Array:
         edges.append((held.argmax(axis=1), held.shape[1] - held[:, ::-1].argmax(axis=1)))
     (left, right), (top, bottom) = edges
     return np.stack([left, top, right, bottom], axis=1).astype(np.float32)
+
+
+def _regions(rng: Generator, count: int) -> Samples:
+    image = np.full((count, 32, 32), 0.3, np.float32)
+    mask = np.zeros((count, 32, 32), np.int64)
+    for _ in range(2):
+        kind = rng.integers(3, size=count)
+        cover = _placed(rng, kind, side=32, radius=(5, 9))
+        image += cover * (pictures.column(rng.uniform(0.5, 0.9, count)) - image)
+        mask = np.where(cover > 0.5, pictures.column(kind + 1).astype(np.int64), mask)
+    return Samples({"image": _grey(rng, image, noise=0.12)}, {"mask": mask})
 
 
 def _phrases(rng: Generator, count: int, *, shortest: int) -> Samples:

@@ -23,6 +23,17 @@ def accuracy(answers: Answers, samples: Samples) -> float:
     return 100 * float((answers["logits"].argmax(axis=1) == samples.targets["label"]).mean())
 
 
+def mean_overlap(answers: Answers, samples: Samples) -> float:
+    """Return the intersection over union of each class over all pixels, averaged."""
+    found, true = answers["logits"].argmax(axis=1), samples.targets["mask"]
+    classes = answers["logits"].shape[1]
+    shares = [
+        ((found == k) & (true == k)).sum() / ((found == k) | (true == k)).sum()
+        for k in range(classes)
+    ]
+    return 100 * float(np.mean(shares))
+
+
 def errors(answers: Answers, samples: Samples) -> Array:
     """Return the mean squared error of each reconstruction, ``(n,)``."""
     (wanted,) = samples.inputs.values()

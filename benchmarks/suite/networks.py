@@ -66,6 +66,25 @@ class Residual(nn.Module):
         return functional.relu(self.short(x) + self.body(x))
 
 
+class Gated(nn.Module):
+    """Squeeze and excite: each channel weighed by what all of them hold."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weigh = nn.Sequential(
+            nn.AdaptiveAvgPool1d(1),
+            nn.Conv1d(channels, channels // 4, 1),
+            nn.ReLU(),
+            nn.Conv1d(channels // 4, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` weighed."""
+        weighed: Tensor = x * self.weigh(x)
+        return weighed
+
+
 class Detector(nn.Module):
     """One box and one score a class from each of 8 x 8 cells of a 64 x 64 picture."""
 
@@ -94,6 +113,28 @@ class Detector(nn.Module):
         """Return boxes x0 y0 x1 y1 in pixels and scores from 0 to 1."""
         boxes, logits = self.raw(image)
         return boxes, torch.sigmoid(logits)
+
+
+class Segmenter(nn.Module):
+    """A small U: what is seen coarsely is joined to what is seen finely."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = Picture(*conv(1, 12), *conv(12, 12))
+        self.coarse = nn.Sequential(*conv(12, 24, stride=2), *conv(24, 24))
+        self.deep = nn.Sequential(*conv(24, 48, stride=2), *conv(48, 48))
+        self.up_deep = nn.ConvTranspose2d(48, 24, 2, stride=2)
+        self.join = nn.Sequential(*conv(48, 24))
+        self.last = nn.Sequential(*conv(36, 12), nn.Conv2d(12, 4, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits ``(batch, 4, 32, 32)``."""
+        fine = self.fine(image)
+        coarse = self.coarse(fine)
+        joined = self.join(torch.cat([self.up_deep(self.deep(coarse)), coarse], dim=1))
+        wide = functional.interpolate(joined, scale_factor=2.0, mode="nearest")
+        logits: Tensor = self.last(torch.cat([wide, fine], dim=1))
+        return logits
 
 
 class Recurrent(nn.Module):
@@ -175,9 +216,25 @@ def conv(inputs: int, outputs: int, *, stride: int = 1) -> list[nn.Module]:
     return [inner, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
-def conv1d(inputs: int, outputs: int, width: int, *, stride: int = 1) -> list[nn.Module]:
+def separable(inputs: int, outputs: int, *, stride: int = 1) -> list[nn.Module]:
+    """Return a depthwise and a pointwise convolution, both with ReLU6."""
+    return [
+        nn.Conv2d(inputs, inputs, 3, stride=stride, padding=1, groups=inputs, bias=False),
+        nn.BatchNorm2d(inputs),
+        nn.ReLU6(),
+        nn.Conv2d(inputs, outputs, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU6(),
+    ]
+
+
+def conv1d(
+    inputs: int, outputs: int, width: int, *, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
     """Return a 1-D convolution and its normalisation."""
-    inner = nn.Conv1d(inputs, outputs, width, stride=stride, padding=width // 2, bias=False)
+    inner = nn.Conv1d(
+        inputs, outputs, width, stride=stride, padding=width // 2, groups=groups, bias=False
+    )
     return [inner, nn.BatchNorm1d(outputs)]
 
 
@@ -210,9 +267,24 @@ def resnet(_train: Samples) -> nn.Module:
     return Picture(*conv(3, 16), *blocks, *tail)
 
 
+def mobilenet(_train: Samples) -> nn.Module:
+    """Return depthwise separable convolutions after MobileNet."""
+    return Picture(
+        *conv(3, 24), *separable(24, 48, stride=2), *separable(48, 96), *separable(96, 96),
+        *separable(96, 128, stride=2), *separable(128, 128), *separable(128, 128),
+        *separable(128, 192, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(192, 8),
+    )  # fmt: skip
+
+
 def detector(_train: Samples) -> nn.Module:
     """Return the detector of figures."""
     return Detector()
+
+
+def unet(_train: Samples) -> nn.Module:
+    """Return the segmenter of figures."""
+    return Segmenter()
 
 
 def keyword_net(_train: Samples) -> nn.Module:
@@ -223,6 +295,17 @@ def keyword_net(_train: Samples) -> nn.Module:
         *conv1d(96, 96, 5, stride=2), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(),
         nn.Linear(96 * 16, 64), nn.ReLU(), nn.Linear(64, 8),
     )  # fmt: skip
+
+
+def heartbeat_net(_train: Samples) -> nn.Module:
+    """Return separable 1-D convolutions with gates and hard swish."""
+    layers: list[nn.Module] = [*conv1d(1, 16, 9, stride=2), nn.Hardswish()]
+    for inputs, outputs in ((16, 32), (32, 48), (48, 64)):
+        layers += [
+            *conv1d(inputs, inputs, 9, stride=2, groups=inputs), nn.Hardswish(),
+            *conv1d(inputs, outputs, 1), nn.Hardswish(), Gated(outputs),
+        ]  # fmt: skip
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 16, 5))
 
 
 def autoencoder(train: Samples) -> nn.Module:
@@ -247,7 +330,7 @@ def transformer(_train: Samples) -> nn.Module:
 def cross_entropy(
     model: nn.Module, inputs: list[Tensor], targets: dict[str, Tensor]
 ) -> Tensor:
-    """Return the loss of a classifier."""
+    """Return the loss of a classifier, or of one that classifies pixels."""
     (wanted,) = targets.values()
     return functional.cross_entropy(model(*inputs), wanted)
 

@@ -1,4 +1,4 @@
-"""Pictures computed from formulas: figures and handwriting, in numpy alone.
+"""Pictures computed from formulas: figures, handwriting and textures, in numpy alone.
 
 A figure is a function that is positive inside it, of coordinates in which its largest
 circle has radius 1; a pixel's cover is ``clip(1/2 + f * radius, 0, 1)``, which smooths
@@ -69,6 +69,45 @@ FIGURES: tuple[Callable[[Floats, Floats], Floats], ...] = (
 )  # fmt: skip
 
 
+def _stripes(u: Floats, _v: Floats) -> Floats:
+    return np.sign(np.sin(u))
+
+
+def _waves(u: Floats, _v: Floats) -> Floats:
+    return np.sin(u)
+
+
+def _checks(u: Floats, v: Floats) -> Floats:
+    return np.sign(np.sin(u) * np.sin(v))
+
+
+def _dots(u: Floats, v: Floats) -> Floats:
+    return np.sign(np.cos(u) + np.cos(v) - 1)
+
+
+def _rings(u: Floats, v: Floats) -> Floats:
+    return np.sin(np.hypot(u, v) * 1.2)
+
+
+def _zigzag(u: Floats, v: Floats) -> Floats:
+    return np.sin(u + 1.5 * np.abs(np.mod(v, 4) - 2))
+
+
+def _bricks(u: Floats, v: Floats) -> Floats:
+    row = np.floor(v / 2)
+    across = np.mod(u / 4 + row / 2, 1)
+    return np.where((np.mod(v, 2) < 0.35) | (across < 0.1), -1, 1).astype(np.float32)
+
+
+def _net(u: Floats, v: Floats) -> Floats:
+    return np.sign(np.maximum(np.abs(np.sin(u / 2)), np.abs(np.sin(v / 2))) - 0.93)
+
+
+TEXTURES: tuple[Callable[[Floats, Floats], Floats], ...] = (
+    _stripes, _waves, _checks, _dots, _rings, _zigzag, _bricks, _net,
+)  # fmt: skip
+
+
 def column(values: npt.ArrayLike) -> Floats:
     """Return one number a picture, shaped to broadcast over its pixels."""
     return np.asarray(values, np.float32)[:, None, None]
@@ -99,6 +138,25 @@ def figures(
         mine = kind == index
         cover[mine] = inside(u[mine] / size[mine], v[mine] / size[mine]) * size[mine] + 0.5
     return cover.clip(0, 1)
+
+
+def textures(
+    kind: npt.NDArray[np.int64],
+    *,
+    side: int,
+    x: Floats,
+    y: Floats,
+    period: Floats,
+    angle: Floats,
+) -> Floats:
+    """Return texture ``kind`` with stripes ``period`` pixels apart, -1 to 1."""
+    u, v = turned(side, x, y, angle)
+    rate = column(2 * np.pi / period)
+    level = np.empty_like(u)
+    for index, of in enumerate(TEXTURES):
+        mine = kind == index
+        level[mine] = of(u[mine] * rate[mine], v[mine] * rate[mine])
+    return level
 
 
 def handwriting(

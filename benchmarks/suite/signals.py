@@ -1,4 +1,4 @@
-"""Signals computed from formulas: keywords, motion and vibration.
+"""Signals computed from formulas: keywords, heartbeats, motion and vibration.
 
 Every function takes the class of each signal and returns float32, first dimension the
 signal. Classes overlap where noise is strong, so no model is right about all of them.
@@ -21,6 +21,7 @@ _WORDS = (
     (_WARBLE, _FLAT), (_FLAT, _DOWN), (_DOWN, _WARBLE),
 )  # fmt: skip
 
+_BEATS, _BEATS_HZ = 256, 128
 _SPECTRUM, _WINDOW = 128, 512
 _STEPS, _STEPS_HZ = 64, 20
 
@@ -50,6 +51,39 @@ def keyword(rng: Generator, label: Labels) -> Array:
     noise = rng.normal(0, 0.35, rate.shape)
     audio: Array = (sound + noise)[:, None].astype(np.float32)
     return audio
+
+
+def heartbeat(rng: Generator, label: Labels) -> Array:
+    """Return one lead in millivolts ``(n, 1, 256)``.
+
+    Classes: normal, early beat, no P wave and uneven, wide QRS, raised ST.
+    """
+    early, uneven, wide, raised = (np.equal(label, k)[:, None] for k in range(1, 5))
+    time = np.arange(_BEATS) / _BEATS_HZ
+    period = _each(rng, 0.6, 0.95, label)
+    lead = np.zeros((len(label), _BEATS))
+    at = _each(rng, -0.3, 0.2, label)
+    odd = rng.integers(1, 3, at.shape)
+    height = _each(rng, 0.7, 1.3, label)
+    for beat in range(5):
+        sooner = early & (odd == beat)
+        shift = np.where(uneven, rng.normal(0, 0.11, at.shape), rng.normal(0, 0.015, at.shape))
+        at = at + period * np.where(sooner, _each(rng, 0.62, 0.8, label), 1) + shift
+        spread = np.where(wide, _each(rng, 1.5, 2.4, label), _each(rng, 0.85, 1.35, label))
+        p_wave = np.where(uneven | sooner, 0, _each(rng, 0.08, 0.2, label))
+        for offset, high, width in (
+            (-0.16, p_wave, 0.025),
+            (-0.03 * spread, -0.12 * height, 0.010 * spread),
+            (0, height, 0.012 * spread),
+            (0.03 * spread, -0.2 * height, 0.012 * spread),
+            (0.12, np.where(raised, _each(rng, 0.08, 0.24, label), 0), 0.05),
+            (0.25, _each(rng, 0.15, 0.35, label), 0.045),
+        ):
+            lead += high * np.exp(-0.5 * ((time - at - offset) / width) ** 2)
+    drift = np.sin(2 * np.pi * (_each(rng, 0.1, 0.5, label) * time + _each(rng, 0, 1, label)))
+    lead += drift * _each(rng, 0, 0.25, label)
+    lead += rng.normal(0, 1, lead.shape) * _each(rng, 0.01, 0.07, label)
+    return lead[:, None].astype(np.float32)
 
 
 def motion(rng: Generator, label: Labels) -> Array:

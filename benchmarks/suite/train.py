@@ -62,11 +62,14 @@ class Plan:
 PLANS = {
     "mlp": Plan(networks.mlp, epochs=15),
     "lenet": Plan(networks.lenet, epochs=6, learning_rate=1e-3),
-    "resnet": Plan(networks.resnet, epochs=5),
+    "resnet": Plan(networks.resnet, epochs=4),
+    "mobilenet": Plan(networks.mobilenet, epochs=3),
     "detector": Plan(
         networks.detector, epochs=8, outputs=("boxes", "scores"), loss=networks.detecting
     ),
+    "unet": Plan(networks.unet, epochs=4),
     "keyword": Plan(networks.keyword_net, epochs=4),
+    "heartbeat": Plan(networks.heartbeat_net, epochs=8),
     "autoencoder": Plan(
         networks.autoencoder, epochs=15, outputs=("again",), loss=networks.restoring
     ),

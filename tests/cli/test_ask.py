@@ -106,7 +106,7 @@ def test_a_wrong_answer_is_asked_again(place):
 
     assert code == 0
     for word in (
-        "a model is needed", "there is no gone.onnx", "Did you mean 'accuracy'?",
+        "a model is needed", "there is no model gone.onnx", "Did you mean 'accuracy'?",
         "'9' is none of them", "'fast' is none of them", "'ten' is not bytes",
     ):  # fmt: skip
         assert word in said

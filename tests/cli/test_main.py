@@ -1,5 +1,8 @@
 """``edgewright``: what is wrong on a command line is named by the program itself."""
 
+import subprocess
+import sys
+
 import pytest
 
 from edgewright.cli import main
@@ -34,3 +37,14 @@ def test_a_server_nobody_could_use_is_refused(option, tmp_path, capsys):
 
     assert f"{option[0]} must be" in capsys.readouterr().err
     assert not state.exists()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """Piped into what closes at once, nothing is said on the error channel."""
+    command = [sys.executable, "-m", "edgewright.cli.main", "devices", "list", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+
+    assert said == b""
+    assert process.returncode == 141

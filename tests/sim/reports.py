@@ -41,7 +41,7 @@ def step(technique, settings, note, bytes_after):
     )
 
 
-FUSE = step("fuse", {"level": "portable"}, "26 nodes became 20", 990_000)
+FUSE = step("fuse", {"level": "aggressive"}, "26 nodes became 20", 990_000)
 WEIGHTS = step(
     "weights", {"block": "channel", "form": "int8"}, "14 of 20 weights are int8", 260_000
 )

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.sim.models import write_data, write_model
 
 from edgewright.cli import main
 from edgewright.toolchain.pack import Wish, pack
@@ -274,3 +275,30 @@ def test_bench_refuses_what_it_cannot_measure(run, made, words, match):
 
     assert code == 2
     assert match in said
+
+
+@pytest.mark.parametrize("flags", [["--batch-size", "1"], ["--freeze", "batch=1"]])
+def test_a_batch_of_one_is_frozen_and_proven(run, tmp_path, flags):
+    """The model is brought in with its batch fixed; the report says how it compares."""
+    model, data = write_model(tmp_path / "m.onnx"), write_data(tmp_path / "d.npz")
+
+    code, text, _ = run(
+        "optimize", model, "--data", data, *flags, "--quantization", "fp16", "--json",
+        "-o", tmp_path / "out", "--allow-slower", "--accuracy-drop", "2",
+        "--worst-class-drop", "6",
+    )  # fmt: skip
+
+    report = json.loads(text)
+    assert code == 0
+    assert report["inputs"][0]["shape"][0] == 1
+    assert "within 0.0e+00 of its source" in report["brought"][0]
+
+
+def test_a_larger_batch_is_refused(run, tmp_path):
+    """A device answers one sample at a time."""
+    code, _, said = run(
+        "optimize", write_model(tmp_path / "m.onnx"), "--data", "d.npz", "--batch-size", "8"
+    )
+
+    assert code == 2
+    assert "a batch of 8 cannot be proven" in said

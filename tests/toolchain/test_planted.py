@@ -82,6 +82,22 @@ def test_1_calibration_prepared_otherwise_than_evaluation(run):
         run(calibrate_images=lambda x: x * 255)
 
 
+def test_1_calibration_padded_otherwise_than_evaluation(tmp_path):
+    """Padded phrases to calibrate a model on that will see unpadded ones."""
+    rows = {row.name: row for row in ROWS}
+    padded = rows["transformer-padded"].samples("calibrate")
+    whole = rows["transformer"].samples("evaluate")
+    np.savez(
+        tmp_path / "data.npz",
+        evaluate_labels=whole.targets["label"],
+        **{f"calibrate_{name}": array for name, array in padded.inputs.items()},
+        **{f"evaluate_{name}": array for name, array in whole.inputs.items()},
+    )
+
+    with pytest.raises(DataError, match=r"calibration-inputs: .* of '(mask|words)'"):
+        optimize(rows["transformer"].model, data=tmp_path / "data.npz", out=tmp_path / "out")
+
+
 @pytest.mark.parametrize("labelled", [True, False], ids=["by labels", "by answers"])
 def test_2_a_class_that_calibration_lacks(run, labelled):
     """It is named, by the labels or by what the model itself answers."""

@@ -22,9 +22,12 @@ NAMES = [
     "fused",
     "fp16-weights",
     "int8-weights",
+    "int8-smooth",
+    "int8-dynamic",
     "int8-per-channel",
     "int8-per-tensor",
     "int4-weights",
+    "int4-learned",
 ]
 
 

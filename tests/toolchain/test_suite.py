@@ -13,6 +13,7 @@ from benchmarks.suite.metrics import (
     accuracy,
     average_precision,
     fault_area,
+    mean_overlap,
 )
 from onnx import TensorProto, helper, numpy_helper
 
@@ -158,6 +159,16 @@ def test_accuracy_by_hand():
     samples = Samples({}, {"label": np.array([0, 1, 1])})
 
     assert accuracy({"logits": np.eye(3, 2)}, samples) == pytest.approx(200 / 3)
+
+
+def test_mean_overlap_by_hand():
+    """Ground: 2 of 3 pixels shared; figure: 1 of 2."""
+    logits = np.eye(2)[[[0, 0, 1, 1]]].transpose(0, 2, 1)[..., None]
+    samples = Samples({}, {"mask": np.array([0, 0, 0, 1]).reshape(1, 4, 1)})
+
+    assert mean_overlap({"logits": logits}, samples) == pytest.approx(
+        100 * (2 / 3 + 1 / 2) / 2
+    )
 
 
 def test_fault_area_by_hand():

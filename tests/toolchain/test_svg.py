@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgewright.toolchain.svg import HEIGHT, WIDTH, Axis, Mark, Span, scatter, ticks
@@ -71,6 +71,7 @@ def test_what_is_drawn_stays_inside_the_axes(marks, cap):
 
 
 @given(marks=_marks())
+@example(marks=[Mark("a", "0", Span(0, 0, 0), Span(0, 0, 6066.0), "chosen")])
 def test_names_never_touch(marks):
     """No two texts inside the axes overlap, and the first mark has its whole name."""
     texts = _texts(_inside(scatter(marks, SIZE, TIME, title="t")))

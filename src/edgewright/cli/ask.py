@@ -28,7 +28,7 @@ _GOALS = (
 )
 
 
-def ask(model: str | None = None) -> tuple[list[str], bool]:
+def ask(model: str = "") -> tuple[list[str], bool]:
     """Return the arguments after ``edgewright`` that the answers mean, and whether to start.
 
     Raises:
@@ -43,7 +43,7 @@ def ask(model: str | None = None) -> tuple[list[str], bool]:
         "A few questions, then the command that does it.\n"
         "Enter takes the answer in brackets; Ctrl-C ends it."
     )
-    model = _question("Which model?", _model, default=model or "", about=(
+    model = _question("Which model?", _model, default=model, about=(
         "An ONNX file, or a model of a framework that edgewright import takes.",
     ))  # fmt: skip
     words = ["optimize", model, *_data()]
@@ -138,11 +138,12 @@ def _devices() -> list[tuple[str, str]]:
 
 
 def _model(answer: str) -> str:
+    from edgewright.toolchain.sources import recognise
+
     if not answer:
         raise UsageError("a model is needed")
     answer = _at_home(answer)
-    if ":" not in answer and not Path(answer).exists():
-        raise UsageError(f"there is no {answer}")
+    recognise(answer)
     return answer
 
 

@@ -6,6 +6,7 @@ Each command is a sibling module with ``NAME``, ``HELP``, ``add_parser`` and
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 usage, 3 contract not met, "
     "4 inconclusive, 130 interrupted"
 )
-_INTERRUPTED = 130
+_INTERRUPTED, _UNREAD = 130, 141
 
 
 def command(name: str) -> ModuleType:
@@ -91,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has seen enough, like head; what Python would still flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
 
 
 def _say(error: EdgewrightError, *, as_json: bool) -> None:

@@ -20,11 +20,11 @@ _KEPT = ("dry_run", "force", "measure_again")
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    add_order(parser, model="?")
+    add_order(parser)
     parser.add_argument(
         "--ask",
         action="store_true",
-        help="ask what is wanted, then print the command, or run it",
+        help="ask for what is needed, and print the plain command",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
     parser.add_argument("--force", action="store_true", help="overwrite other inputs' results")
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from edgewright.toolchain.report.summary import summary
 
     if args.ask:
-        return _ask(args)
+        return _asked(args)
     if args.events and args.json:
         raise UsageError("--events and --json cannot be printed at once")
     order = read_order(args)
@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(args: argparse.Namespace) -> int:
-    """Ask, print the command, and run it if that is wanted."""
+def _asked(args: argparse.Namespace) -> int:
+    """Ask, print the plain command, and run it if that is wanted."""
     from edgewright.cli.ask import ask
     from edgewright.cli.main import parser
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from edgewright.core.units import parse_bytes, parse_duration_us, parse_power_mw
 
 if TYPE_CHECKING:
     from edgewright.toolchain.recipe import Order
+    from edgewright.toolchain.sources import Wish
 
 PROJECT = Path("edgewright.toml")
 
@@ -35,19 +37,26 @@ _SHARES = (
 )
 
 
-def add_order(parser: argparse.ArgumentParser, *, model: str | None = None) -> None:
-    """Add the arguments that ``read_order`` reads.
-
-    Args:
-        parser: Gets them.
-        model: ``?`` where there may be none, which ``read_order`` refuses.
-    """
+def add_order(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that ``read_order`` reads."""
     parser.add_argument(
-        "model", metavar="MODEL", nargs=model,
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        default="",
         help="an ONNX model, or anything that import makes ONNX of",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--device", default="host", metavar="NAME", help="host, or a name in the catalogue"
+    )
+    parser.add_argument(
+        "--target", metavar="NAME", help="what to compile for; default the first it runs"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="fix the batch: a device answers one by one, so 1 is all there is",
     )
     parser.add_argument(
         "--reference", type=Path, metavar="MODEL", help="whose answers count; default MODEL"
@@ -78,7 +87,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--metric",
         metavar="NAME",
-        help="accuracy, top-K, f1, auc, mae, map, cosine, fidelity or module:callable; "
+        help="accuracy, top-K, f1, auc, mae, iou, map, cosine, fidelity or module:callable; "
         "default what the data call for",
     )
     group.add_argument(
@@ -100,6 +109,11 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         "--quantization",
         choices=("auto", "int8", "int4", "fp16", "none"),
         help="int8, int4, fp16: that or an error; auto: all of them and floats",
+    )
+    group.add_argument(
+        "--graph-level",
+        choices=("aggressive", "balanced", "fast", "none"),
+        help="how far nodes are fused; default aggressive",
     )
     group.add_argument(
         "--precision",
@@ -130,23 +144,24 @@ def read_order(args: argparse.Namespace) -> "Order":
     """Return the order that flags and the project file give together; flags win.
 
     Raises:
-        UsageError: No model, no data, or a flag that cannot mean anything.
+        UsageError: No data, or a flag that cannot mean anything.
         ConfigError: The project file is wrong.
     """
-    if args.model is None:
-        raise UsageError(
-            "no model is named",
-            hint="edgewright optimize MODEL --data DATA; or --ask, to be asked.",
-        )
     from edgewright.core.contract import from_table
     from edgewright.toolchain.recipe import Order, Project, load_project
 
+    if not args.model:
+        raise UsageError(
+            "no model is named", hint="Give MODEL, or let edgewright optimize --ask ask."
+        )
     path = args.project or (PROJECT if PROJECT.exists() else None)
     project = load_project(path) if path else Project()
     base = path.parent if path else Path()
     return Order(
         model=args.model,
-        wish=read_wish(args, None),
+        wish=_wish(args),
+        graph_level=args.graph_level or project.recipe.graph_level,
+        target=args.target or project.recipe.target,
         data=args.data or _data(base, project.data.path),
         device=args.device,
         reference=args.reference or _beside(base, project.model.reference),
@@ -166,6 +181,20 @@ def read_order(args: argparse.Namespace) -> "Order":
         allow_slower=args.allow_slower or project.recipe.allow_slower,
         accept_estimates=args.accept_estimates or project.recipe.accept_estimates,
     )
+
+
+def _wish(args: argparse.Namespace) -> "Wish":
+    """Return how the model is brought in, its batch fixed where that is asked."""
+    wish = read_wish(args, None)
+    if args.batch_size is None:
+        return wish
+    if args.batch_size != 1:
+        raise UsageError(
+            f"a batch of {args.batch_size} cannot be proven: a device answers one sample at "
+            "a time, and latency, golden answers and gates are about that",
+            hint="Leave the batch free, or fix it with --batch-size 1.",
+        )
+    return replace(wish, freeze={**wish.freeze, "batch": 1})
 
 
 def _pins(given: list[str]) -> dict[str, str]:

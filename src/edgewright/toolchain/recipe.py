@@ -115,6 +115,8 @@ class RecipeTable:
         goal: ``size``, ``speed``, ``balanced`` or ``auto``.
         budget: How long to search, like ``"10m"``; no end when empty.
         precision: What layers are pinned to, by a node's name or a pattern.
+        target: What is compiled for; ``auto`` takes the first the device runs.
+        graph_level: ``aggressive``, ``balanced``, ``fast`` or ``none``.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -123,6 +125,8 @@ class RecipeTable:
     goal: str = inputs.AUTO
     budget: str = ""
     precision: dict[str, str] = field(default_factory=dict)
+    target: str = inputs.AUTO
+    graph_level: str = "aggressive"
     allow_slower: bool = False
     accept_estimates: bool = False
 
@@ -170,6 +174,8 @@ class Wishes(TypedDict, total=False):
     allow_synthetic: bool
     wish: Wish
     precision: Mapping[str, str]
+    target: str
+    graph_level: str
     allow_slower: bool
     accept_estimates: bool
     policy: Policy
@@ -316,8 +322,11 @@ class _Run:
             pinned=frozenset(given.recipe.precision),
         )  # fmt: skip
 
+        # A run that was killed had come further for a while: it is not taken back.
+        before = workspace.tried(self.order.folder, given.recipe)
+
         def better() -> None:
-            if not keep:
+            if not keep and len(search.made) >= before:
                 report = _report(given, search, ground)
                 _write(work, self.order.folder, given, search.plan, report)
 

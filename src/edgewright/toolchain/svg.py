@@ -205,6 +205,10 @@ def _limits(x: Axis, y: Axis, across: _Scale, upward: _Scale) -> tuple[list[str]
             parts.append(_line(left, at, right, at, "limit"))
         label = y.limit_label if shown else f"{y.limit_label} \u2191"
         height = at - 6 if at - 6 > roof + 8 or not shown else at + 14
+        # The other limit's name stands at the ground: above it there is room.
+        for other in taken:
+            if _box(right - 2, height, label, "end").meets(other):
+                height = other.top - 5
         parts.append(_text(right - 2, height, label, "limit-label", "end"))
         taken.append(_box(right - 2, height, label, "end"))
     return parts, taken

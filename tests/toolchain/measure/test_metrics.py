@@ -214,6 +214,22 @@ def test_average_precision_worked_by_hand():
     ]  # fmt: skip
 
 
+def test_overlap_by_place_worked_by_hand():
+    """Four places: two of class 0 and two of class 1, one of which is missed."""
+    targets = np.array([[[0, 0], [1, 1]]])
+    right = np.stack([targets == 0, targets == 1], axis=1).astype(np.float32)
+    named = np.array([[[0, 0], [1, 0]]])
+    other = np.stack([named == 0, named == 1], axis=1).astype(np.float32)
+    outputs = [TensorSpec("logits", "float32", (-1, 2, 2, 2))]
+    data = _data(n=1, targets=targets)
+
+    rows = metrics.make("iou", data, outputs, (right,)).compare((other,))
+
+    assert [r.reference for r in rows] == [1, 1, 1]
+    assert [r.candidate for r in rows] == pytest.approx([7 / 12, 2 / 3, 1 / 2], abs=1e-6)
+    assert metrics.fitting(data, [], outputs) == "iou"
+
+
 def test_boxes_that_cannot_be_told_are_refused():
     """Both heads are named with their shapes."""
     outputs = [TensorSpec("a", "float32", (-1, 8, 4)), TensorSpec("b", "float32", (-1, 8, 4))]

@@ -18,7 +18,7 @@ from edgewright.toolchain.techniques import Applied
 TOOLS = {"onnx": "1"}
 GRAPH = check(quarters(), "m")
 OTHER = check(quarters(seed=4), "m")
-STEP = Step("fuse", {"level": "portable"}, "because")
+STEP = Step("fuse", {"level": "aggressive"}, "because")
 RESULT = Applied(OTHER, changed=True, notes=("it did", "this"))
 IMAGES = Samples({"image": samples(40)[0]})
 
@@ -39,7 +39,7 @@ def test_what_was_put_is_found(tmp_path):
 def test_whatever_decides_the_bytes_decides_the_name(tmp_path):
     """Another graph, setting, sample or version is another step; another reason is not."""
     cache = StepCache(tmp_path, TOOLS)
-    same = Step("fuse", {"level": "portable"}, "another reason")
+    same = Step("fuse", {"level": "aggressive"}, "another reason")
 
     keys = [
         cache.key(GRAPH, STEP, ""),

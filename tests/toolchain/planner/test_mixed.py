@@ -117,7 +117,7 @@ def test_a_pin_that_fits_no_layer_is_refused(run):
 
 def test_a_form_nobody_knows_is_refused(run):
     """With the nearest one."""
-    with pytest.raises(UsageError, match="a layer cannot be pinned by Conv_0=int9") as caught:
+    with pytest.raises(UsageError, match="precision of Conv_0 cannot be 'int9'") as caught:
         run(precision={"Conv_0": "int9"})
 
     assert "int8" in caught.value.hint

@@ -5,13 +5,13 @@ from tests.sim.models import quarters, samples
 
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.graph import Graph
-from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.ir.load import check, load
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.planner.perform import Workshop
 from edgewright.toolchain.planner.values import CandidatePlan, Plan, Step
 
 IMAGES = Samples({"image": samples(40)[0]})
-FUSE = Step("fuse", {"level": "portable"}, "because")
+FUSE = Step("fuse", {"level": "aggressive"}, "because")
 CHANNEL = Step("quantize", {"granularity": "channel", "bits": "7"}, "because")
 
 
@@ -79,7 +79,7 @@ def test_when_nothing_could_be_made_the_reasons_are_raised(tmp_path):
     graph = check(quarters(), "m")
     (once,), _ = _make(_plan(int8=(CHANNEL,)), graph, tmp_path / "once")
 
-    _, workshop = _make(_plan(int8=(CHANNEL,)), once.graph, tmp_path / "twice")
+    _, workshop = _make(_plan(int8=(CHANNEL,)), load(once.model), tmp_path / "twice")
 
     with pytest.raises(QuantizeError, match="int8: the graph is quantized already"):
         workshop.check_any()

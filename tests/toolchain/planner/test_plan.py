@@ -80,6 +80,17 @@ def test_weights_are_narrow_where_full_ones_overflow(isa, bits):
     assert signs == {"unsigned" if bits == "7" else "signed"}
 
 
+@pytest.mark.parametrize("level", ["balanced", "fast", "none"])
+def test_the_level_that_was_asked_is_that_of_every_candidate(level):
+    """Nothing is fused further than somebody wants it."""
+    plan = make_plan(replace(RECIPE, graph_level=level), PI, GRAPH)
+
+    levels = {
+        s.settings["level"] for c in plan.candidates for s in c.steps if "level" in s.settings
+    }
+    assert levels == {level}
+
+
 @pytest.mark.parametrize("form", PRECISIONS)
 def test_a_pinned_layer_is_left_out_of_every_other_form(form):
     """Whatever rounds skips it, and a step of its own gives it the form it is pinned to."""

@@ -335,3 +335,13 @@ def test_external_data_is_brought_in(tmp_path):
 
     assert len(brought.path.read_bytes()) > 130_000
     assert [p.name for p in brought.path.parent.iterdir()] == ["model.onnx"]
+
+
+def test_the_folder_of_the_model_is_left_as_it_was(tmp_path):
+    """Nothing is written beside what was given, whatever is asked."""
+    (tmp_path / "given").mkdir()
+    path = write_model(tmp_path / "given" / "m.onnx")
+
+    bring(str(path), Wish(freeze={"batch": 1}), tmp_path / "out")
+
+    assert [one.name for one in (tmp_path / "given").iterdir()] == ["m.onnx"]

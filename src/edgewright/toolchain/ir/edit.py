@@ -73,13 +73,25 @@ class Editor:
         node.input[index] = name
         self._readers[name] = [node]
 
-    def constant(self, name: str, values: npt.NDArray[np.floating]) -> str:
-        """Keep float32 ``values`` under ``name`` or one like it, which is returned."""
-        taken = set(self._held) | set(self._writers)
+    def constant(
+        self, name: str, values: npt.NDArray[np.floating] | npt.NDArray[np.int64]
+    ) -> str:
+        """Keep ``values`` under ``name`` or one like it, which is returned.
+
+        They are kept as float32, sizes and axes as int64.
+        """
+        name = self.free_name(name)
+        kind = np.int64 if values.dtype == np.int64 else np.float32
+        # Not ascontiguousarray, which makes a vector of a scalar.
+        tensor = numpy_helper.from_array(np.asarray(values, kind, order="C"), name)
+        self._held[name] = self._new[name] = tensor
+        return name
+
+    def free_name(self, name: str) -> str:
+        """Return ``name`` or one like it that no tensor has."""
+        taken = set(self._held) | set(self._writers) | set(self._readers) | self.outputs
         while name in taken:
             name += "_"
-        tensor = numpy_helper.from_array(np.ascontiguousarray(values, np.float32), name)
-        self._held[name] = self._new[name] = tensor
         return name
 
     def insert(self, node: NodeProto, before: NodeProto) -> None:
@@ -95,6 +107,59 @@ class Editor:
         self._leave(node, index)
         node.input[index] = tensor
         self._readers.setdefault(tensor, []).append(node)
+
+    def values(self, tensor: str) -> npt.NDArray[np.generic] | None:
+        """Return the values of a constant of any type; None where it is computed."""
+        held = self._held.get(tensor)
+        return None if held is None else array_of(held)
+
+    def replace(self, node: NodeProto, by: NodeProto) -> None:
+        """Put ``by``, which writes the same, where ``node`` is."""
+        self.insert(by, node)
+        self.remove(node)
+        self._writers.update((name, by) for name in by.output)
+
+    def remove(self, node: NodeProto) -> None:
+        """Take ``node`` out; nobody may read what it wrote any more."""
+        self.nodes = [other for other in self.nodes if other is not node]
+        for name in dict.fromkeys(filter(None, node.input)):
+            self._readers[name] = [n for n in self._readers[name] if n is not node]
+        for name in node.output:
+            self._writers.pop(name, None)
+
+    def absorb(self, node: NodeProto, after: NodeProto) -> None:
+        """Let ``node`` write what ``after`` wrote, its only reader, which is removed."""
+        self.remove(after)
+        self._writers.pop(node.output[0])
+        node.output[0] = after.output[0]
+        self._writers[node.output[0]] = node
+
+    def bypass(self, node: NodeProto, index: int = 0) -> bool:
+        """Remove ``node``, which answers its input ``index``; return whether one can.
+
+        One cannot where an output of the graph has to be another name of an input, a
+        constant or another output.
+        """
+        source, end = node.input[index], node.output[0]
+        if end not in self.outputs:
+            self.remove(node)
+            self._rename_reads(end, source)
+            return True
+        writer = self._writers.get(source)
+        if writer is None or source in self.outputs:
+            return False
+        self.remove(node)
+        place = list(writer.output).index(source)
+        writer.output[place] = end
+        self._writers[end] = self._writers.pop(source)
+        self._rename_reads(source, end)
+        return True
+
+    def _rename_reads(self, before: str, after: str) -> None:
+        for reader in self._readers.pop(before, []):
+            reader.input[:] = [after if name == before else name for name in reader.input]
+            if all(other is not reader for other in self._readers.setdefault(after, [])):
+                self._readers[after].append(reader)
 
     def graph(self) -> Graph:
         """Return the graph as it is now."""

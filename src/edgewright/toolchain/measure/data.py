@@ -211,14 +211,13 @@ def _check_boxes(boxes: Array, labels: Array | None, count: int) -> None:
 def _check_disjoint(calibrate: Samples, evaluate: Samples) -> None:
     if not len(calibrate):
         return
-    one, other = _marks(calibrate), _marks(evaluate)
-    order = np.argsort(one[:, 0], kind="stable")
-    one = one[order]
-    low = np.searchsorted(one[:, 0], other[:, 0] - _COPY, side="left")
-    high = np.searchsorted(one[:, 0], other[:, 0] + _COPY, side="right")
+    (one, _), (other, near) = _marks(calibrate), _marks(evaluate)
+    one = one[np.argsort(one[:, 0], kind="stable")]
+    low = np.searchsorted(one[:, 0], other[:, 0] - near, side="left")
+    high = np.searchsorted(one[:, 0], other[:, 0] + near, side="right")
     twice = sum(
-        bool((np.abs(one[first:last] - mark) <= _COPY).all(axis=1).any())
-        for mark, first, last in zip(other, low, high, strict=True)
+        bool((np.abs(one[first:last] - mark) <= room).all(axis=1).any())
+        for mark, room, first, last in zip(other, near, low, high, strict=True)
     )
     if twice:
         raise DataError(
@@ -227,11 +226,13 @@ def _check_disjoint(calibrate: Samples, evaluate: Samples) -> None:
         )
 
 
-def _marks(samples: Samples) -> npt.NDArray[np.float64]:
-    """Return four numbers a sample, alike for copies even if they were rounded otherwise.
+def _marks(
+    samples: Samples,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return four numbers a sample, and how far a copy's may be from them.
 
-    Each is the sample's inner product with a fixed random direction, over the size of the
-    sample; for whole numbers that is as good as exact.
+    Each is the sample's inner product with a fixed random direction: copies have the same,
+    to a share of the sample's size if they were rounded otherwise.
     """
     total = np.zeros((len(samples), 4))
     size = np.zeros(len(samples))
@@ -244,8 +245,7 @@ def _marks(samples: Samples) -> npt.NDArray[np.float64]:
             rows = flat[start : start + _ROWS].astype(np.float64)
             total[start : start + _ROWS] += rows @ direction
             size[start : start + _ROWS] += np.square(rows).sum(axis=1)
-    found: npt.NDArray[np.float64] = total / np.sqrt(np.where(size, size, 1.0))[:, None]
-    return found
+    return total, _COPY * np.sqrt(size)
 
 
 def _whole(labels: Array | None) -> npt.NDArray[np.int64] | None:

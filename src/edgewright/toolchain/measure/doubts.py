@@ -52,10 +52,17 @@ class Doubt:
     refuses: bool = True
 
 
-KINDS = (
-    "calibration-size", "calibration-classes", "calibration-inputs", "no-better-than-chance",
-    "labels", "preparation", "dead-class", "class-shares", "evaluation-classes",
-)  # fmt: skip
+KINDS: Mapping[str, str] = {
+    "calibration-size": "Too few calibration samples; below a hundred it is only told.",
+    "calibration-classes": "Evaluation has a class that no calibration sample is of.",
+    "calibration-inputs": "Calibration and evaluation samples were not prepared alike.",
+    "no-better-than-chance": "The reference is no better than always the same answer.",
+    "labels": "The answers would be right if labels were shifted or renumbered.",
+    "preparation": "The reference is far better on inputs that are prepared otherwise.",
+    "dead-class": "The reference never answers a class that there are samples of.",
+    "class-shares": "The classes are mixed otherwise in the two parts.",
+    "evaluation-classes": "No evaluation sample is of some class; only told.",
+}
 
 
 def about_inputs(data: Dataset, *, calibrates: bool) -> Iterator[Doubt]:

@@ -12,6 +12,7 @@ from edgewright.core.evidence import Evidence
 from edgewright.core.profile import DeviceProfile
 from edgewright.runtime.engines import Engine
 from edgewright.toolchain import costs
+from edgewright.toolchain.ir.load import load as load_graph
 from edgewright.toolchain.measure import accuracy, energy, footprint, latency, sizes
 from edgewright.toolchain.measure.data import Dataset
 from edgewright.toolchain.measure.metrics import Metric
@@ -120,7 +121,7 @@ def _estimates(one: Made, bench: Bench) -> tuple[Evidence, ...]:
     """Return what is worked out for a device that is not at hand."""
     if bench.elsewhere is None:
         return ()
-    work = costs.work_of(one.graph, bench.data.evaluate[:1])
+    work = costs.work_of(load_graph(one.model), bench.data.evaluate[:1])
     guessed = costs.estimate(work, bench.elsewhere)
     p50 = next((figure for figure in guessed if figure.name == "p50_us"), None)
     return (*guessed, *energy.estimate(p50, bench.elsewhere, bench.rate_hz))
@@ -165,6 +166,6 @@ def _footprint(one: Made, bench: Bench) -> Measurement:
         {one.plan.name: one.model},
         engine=bench.engine.name,
         machine=bench.machine,
-        shapes=[(1, *bench.data.evaluate.arrays[s.name].shape[1:]) for s in one.graph.inputs],
+        shapes=[(1, *bench.data.evaluate.arrays[s.name].shape[1:]) for s in one.inputs],
     )
     return Measurement("", "", figures=figures)

@@ -24,6 +24,8 @@ from edgewright.toolchain.measure.data import DataKeys, Dataset, Given, assemble
 from edgewright.toolchain.measure.forms import Form, Pictures
 from edgewright.toolchain.planner.plan import PRECISIONS, make_plan
 from edgewright.toolchain.planner.values import (
+    COSINE,
+    FIDELITY,
     FORMAT,
     GOALS,
     QUANTIZATIONS,
@@ -32,8 +34,12 @@ from edgewright.toolchain.planner.values import (
     Recipe,
 )
 from edgewright.toolchain.sources import Wish
+from edgewright.toolchain.targets import TARGETS
+from edgewright.toolchain.techniques import TECHNIQUES
 
 HOST, AUTO = "host", "auto"
+_VECTORS = ("embed", "pooler", "feature", "hidden_state", "sentence")
+_CLOSE = 5  # nodes before the answer
 _SYNTHETIC = {"calibrate": 128, "evaluate": 256}
 _TOOLS = ("edgewright", "numpy", "onnx", "onnxruntime")
 
@@ -65,6 +71,9 @@ class Order:
         wish: How the model is brought in, where it is not plain ONNX.
         precision: What layers are pinned to, by a node's name or a pattern like ``head*``:
             one of ``plan.PRECISIONS``.
+        target: A name in ``targets``; ``auto`` takes the first the device runs.
+        graph_level: How far nodes are fused: ``aggressive``, ``balanced``, ``fast`` or
+            ``none``.
         allow_slower: Let a candidate that is slower than the original ship.
         accept_estimates: Let figures that were not measured decide.
     """
@@ -87,35 +96,27 @@ class Order:
     allow_synthetic: bool = False
     wish: Wish = field(default_factory=Wish)
     precision: Mapping[str, str] = field(default_factory=dict)
+    target: str = AUTO
+    graph_level: str = "aggressive"
     allow_slower: bool = False
     accept_estimates: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a wish we have no word for."""
-        if self.quantization not in QUANTIZATIONS:
-            raise UsageError(
-                f"quantization cannot be {self.quantization!r}",
-                hint=nearest(self.quantization, list(QUANTIZATIONS)),
-            )
-        if self.goal not in {AUTO, *GOALS}:
-            raise UsageError(
-                f"goal cannot be {self.goal!r}", hint=nearest(self.goal, [AUTO, *GOALS])
-            )
+        _known("quantization", self.quantization, QUANTIZATIONS)
+        _known("goal", self.goal, (AUTO, *GOALS))
+        _known("target", self.target, (AUTO, *TARGETS))
+        _known("graph level", self.graph_level, TECHNIQUES["fuse"].settings["level"])
+        for name in self.trust:
+            _known("trust", name, tuple(doubts.KINDS))
+        for layer, form in self.precision.items():
+            if not layer or "," in layer:
+                raise UsageError(f"there is no layer {layer!r} to pin to {form}")
+            _known(f"precision of {layer}", form, PRECISIONS)
         if self.budget_s < 0:
             raise UsageError(f"budget must be at least 0 s, got {self.budget_s}")
         if self.metric != AUTO:
             metrics.parse(self.metric)
-        for name in self.trust:
-            if name not in doubts.KINDS:
-                raise UsageError(
-                    f"there is no doubt {name!r}", hint=nearest(name, list(doubts.KINDS))
-                )
-        for layer, form in self.precision.items():
-            if form not in PRECISIONS or not layer or "," in layer:
-                raise UsageError(
-                    f"a layer cannot be pinned by {layer}={form}",
-                    hint=nearest(form, list(PRECISIONS)),
-                )
         if self.data is None and not self.allow_synthetic:
             raise UsageError(
                 "no data: real inputs are needed to calibrate and to judge",
@@ -165,6 +166,11 @@ class Inputs:
     plan: Plan
 
 
+def _known(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{what} cannot be {value!r}", hint=nearest(value, list(known)))
+
+
 def read(order: Order) -> Inputs:
     """Return everything ``order`` names, checked against each other.
 
@@ -201,6 +207,8 @@ def read(order: Order) -> Inputs:
         trusted=tuple(sorted(order.trust)),
         synthetic=data.synthetic,
         precision=dict(order.precision),
+        graph_level=order.graph_level,
+        target="" if order.target == AUTO else order.target,
         allow_slower=order.allow_slower,
         accept_estimates=order.accept_estimates,
     )
@@ -341,7 +349,7 @@ def _made_up(
 def _classes(order: Order, given: Given, graph: Graph) -> tuple[str, ...]:
     """Return the names of the classes, as many as the model answers."""
     place = metrics.scores_of(graph.outputs)
-    if metrics.restores(graph.inputs, graph.outputs):
+    if order.metric == AUTO and metrics.restores(graph.inputs, graph.outputs):
         place = None
     count = graph.outputs[place].shape[1] if place is not None else -1
     names = order.classes or given.classes
@@ -356,4 +364,28 @@ def _classes(order: Order, given: Given, graph: Graph) -> tuple[str, ...]:
 def _metric(order: Order, data: Dataset, graph: Graph) -> str:
     if order.metric != AUTO:
         return order.metric
-    return metrics.fitting(data, graph.inputs, graph.outputs)
+    found = metrics.fitting(data, graph.inputs, graph.outputs)
+    return COSINE if found == FIDELITY and _embeds(graph) else found
+
+
+def _embeds(graph: Graph) -> bool:
+    """Return whether the answer is a vector rather than a row of class scores.
+
+    By what it is called, or because it is brought to length 1 at the end: the largest
+    number of a vector means nothing.
+    """
+    (output,) = graph.outputs
+    if any(word in output.name.lower() for word in _VECTORS):
+        return True
+    writers = {name: node for node in graph.proto.graph.node for name in node.output}
+    left, seen = [(output.name, 0)], set()
+    while left:
+        name, depth = left.pop()
+        node = writers.get(name)
+        if node is None or name in seen or depth > _CLOSE:
+            continue
+        if node.op_type in {"LpNormalization", "ReduceL2"}:
+            return True
+        seen.add(name)
+        left += [(source, depth + 1) for source in node.input]
+    return False

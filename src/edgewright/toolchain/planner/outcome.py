@@ -20,7 +20,7 @@ def candidate_reports(
         CandidateReport(
             name=one.plan.name,
             steps=one.steps,
-            precision=one.graph.precision,
+            precision=one.precision,
             files=one.files,
             outcome=decision.verdicts[one.plan.name].outcome.value,
             findings=lines(decision.verdicts[one.plan.name]),

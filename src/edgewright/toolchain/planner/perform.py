@@ -12,6 +12,7 @@ from pathlib import Path
 from edgewright.core import digest, durable
 from edgewright.core.errors import ModelError, QuantizeError, UsageError
 from edgewright.core.records import nearest
+from edgewright.core.tensors import TensorSpec
 from edgewright.runtime.engines import Engine
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.samples import Samples
@@ -27,6 +28,9 @@ from edgewright.toolchain.techniques import TECHNIQUES, Applied, load_technique
 # Real inputs on which a float candidate is compared with its source.
 _PARITY_SAMPLES = 64
 
+# Of weights in graphs that are kept for the next candidate that shares their steps.
+_HELD_BYTES = 256 << 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
@@ -35,14 +39,16 @@ class Made:
     Attributes:
         plan: What was decided.
         steps: What was done.
-        graph: What was lowered.
+        inputs: What it takes.
+        precision: What the bulk of its weights is.
         model: The file the engine is given.
         files: Digest of each file by name.
     """
 
     plan: CandidatePlan
     steps: tuple[DoneStep, ...]
-    graph: Graph
+    inputs: tuple[TensorSpec, ...]
+    precision: str
     model: Path
     files: dict[str, str]
 
@@ -159,7 +165,7 @@ class Workshop:
         for name, data in files.items():
             durable.replace_file(folder / name, data)
         entry = folder / TARGETS[self.plan.target].entry
-        return Made(candidate, tuple(done), graph, entry, digests)
+        return Made(candidate, tuple(done), graph.inputs, graph.precision, entry, digests)
 
     def _size(self, graph: Graph) -> int:
         """Return the bytes of the files of a graph; 0 where it has to be worked on first."""
@@ -170,14 +176,28 @@ class Workshop:
 
     def _step(self, path: tuple[str, ...], graph: Graph, step: Step) -> tuple[Graph, DoneStep]:
         """Apply one step, or take what came of it for another candidate."""
-        if path not in self._done:
+        if path in self._done:
+            # Put last, so that what nobody asks for goes first.
+            self._done[path] = self._done.pop(path)
+        else:
             result = self._apply(graph, step)
             size = self._size(result.graph) if result.changed else 0
             did = DoneStep(
                 step.technique, step.settings, step.reason, result.changed, result.notes, size
             )
             self._done[path] = (result.graph, did)
+            self._forget()
         return self._done[path]
+
+    def _forget(self) -> None:
+        """Keep no more graphs in memory than the budget; the cache has them all."""
+        held = {path: graph.weight_bytes for path, (graph, _) in self._done.items()}
+        total = sum(held.values())
+        for path in list(held)[:-1]:
+            if total <= _HELD_BYTES:
+                return
+            del self._done[path]
+            total -= held[path]
 
     def _apply(self, graph: Graph, step: Step) -> Applied:
         calibrates = TECHNIQUES[step.technique].needs_samples(step.settings)

@@ -19,7 +19,7 @@ from edgewright.toolchain.techniques import TECHNIQUES
 BASELINE = "float"
 
 _FUSE = Step(
-    "fuse", {"level": "portable"}, "fewer nodes are fewer bytes and fewer calls, for nothing"
+    "fuse", {"level": "aggressive"}, "fewer nodes are fewer bytes and fewer calls, for nothing"
 )
 _EQUALISE = Step(
     "equalise", {}, "one scale fits all channels better when they are equally large"
@@ -78,6 +78,8 @@ def make_plan(recipe: Recipe, device: DeviceProfile, graph: Graph) -> Plan:
     for form in ("fp16", "int8", "int4"):
         if asked in {"auto", form}:
             candidates += _narrow(form, device, graph)
+    if recipe.graph_level != _FUSE.settings["level"]:
+        candidates = [_levelled(one, recipe.graph_level) for one in candidates]
     candidates = [pinned(one, recipe.precision) for one in candidates]
     tried = {step.technique for one in candidates for step in one.steps}
     return Plan(
@@ -109,6 +111,13 @@ def _narrow(form: str, device: DeviceProfile, graph: Graph) -> list[CandidatePla
             for scale in _SCALES
         ]
     return found
+
+
+def _levelled(candidate: CandidatePlan, level: str) -> CandidatePlan:
+    """Return ``candidate`` with its nodes fused as far as ``level``."""
+    own = replace(_FUSE, settings={"level": level})
+    steps = tuple(own if step is _FUSE else step for step in candidate.steps)
+    return replace(candidate, steps=steps)
 
 
 def _learned(stored: Step) -> Step:
@@ -181,11 +190,13 @@ def _why_not(technique: str, asked: str) -> str:
 
 
 def _target(recipe: Recipe, device: DeviceProfile) -> str:
-    for info in TARGETS.values():
+    wanted = [info for name, info in TARGETS.items() if recipe.target in {"", name}]
+    for info in wanted:
         if info.engine in device.engines:
             return info.name
     runs = ", ".join(device.engines) or "none we know"
     raise TargetError(
-        f"{recipe.device} runs {runs}; edgewright lowers to {', '.join(TARGETS)}",
+        f"{recipe.device} runs {runs}; edgewright lowers to "
+        f"{', '.join(info.name for info in wanted)}",
         hint="Choose a device that runs one of them: edgewright devices list.",
     )

@@ -24,7 +24,7 @@ from edgewright.toolchain.planner.mixed import COMPUTES, Mixer
 from edgewright.toolchain.planner.perform import Made, Workshop, check_float
 from edgewright.toolchain.planner.values import LayerReport, Plan
 
-MIXED = "int8-mixed"
+LEARNED, MIXED = "int8-learned", "int8-mixed"
 # Limits on answers, which fewer layers in 8 bits can help.
 ANSWERS = frozenset({"accuracy_drop", "worst_class_drop", "retention"})
 
@@ -154,6 +154,10 @@ class Search:
             base.plan, self.workshop, self.bench, self.ledger, self.made[0], self.folder,
             pinned=self.pinned,
         )  # fmt: skip
+        if (learned := self._learned(base)) is not None:
+            base = learned
+            if self._may_hold(self.now[-1]):
+                return True
         self.say("mix", f"which layers {base.plan.name} loses its answers by")
         known = self.now[self.made.index(base)]
         target = mixer.prepare() * _room(known, self.rules)
@@ -170,6 +174,20 @@ class Search:
                 return True
             target = found.drift / 2
         return True
+
+    def _learned(self, base: Made) -> Made | None:
+        """Try the base with weights rounded by what answers lose, which costs no bytes."""
+        *before, last = base.plan.steps
+        step = replace(
+            last,
+            settings={**last.settings, "rounding": "learned"},
+            reason=f"{last.reason}; each weight rounded to where answers lose least",
+        )
+        plan = replace(base.plan, name=LEARNED, steps=(*before, step))
+        self.plan = replace(self.plan, candidates=(*self.plan.candidates, plan))
+        self._try(plan.name)
+        made = self.made[-1]
+        return made if made.plan.name == LEARNED else None
 
     def _to_mix(self) -> Made | None:
         """Return the 8-bit candidate with the least loss, if all of them miss by answers."""

@@ -47,6 +47,8 @@ class Recipe:
         trusted: Doubts about the data that were accepted, by name.
         synthetic: Whether inputs were made up; then nothing is known of accuracy.
         precision: What layers are pinned to, by name or pattern.
+        target: A name in ``targets``; empty for the first the device runs.
+        graph_level: How far nodes are fused, as the technique ``fuse`` names it.
     """
 
     format: int
@@ -68,6 +70,8 @@ class Recipe:
     trusted: tuple[str, ...] = ()
     synthetic: bool = False
     precision: dict[str, str] = field(default_factory=dict)
+    target: str = ""
+    graph_level: str = "aggressive"
 
     def __post_init__(self) -> None:
         """Refuse a wish we have no word for."""

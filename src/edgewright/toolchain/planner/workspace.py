@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgewright.core import durable, records
 from edgewright.core.errors import ConfigError, UsageError
-from edgewright.toolchain.planner.values import Recipe, Report
+from edgewright.toolchain.planner.values import Recipe, Report, sha256
 
 RECIPE, PLAN, REPORT, PAGE = "recipe.json", "plan.json", "report.json", "report.html"
 EVIDENCE, CANDIDATES, GOLDEN = "evidence", "candidates", "golden"
@@ -97,6 +97,16 @@ def finished(folder: Path) -> bool:
         return bool(json.loads((folder / REPORT).read_text()).get("stopped"))
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def tried(folder: Path, recipe: Recipe) -> int:
+    """Return how many candidates an unfinished report of the same recipe has."""
+    try:
+        held = json.loads((folder / REPORT).read_text())
+        same = held["recipe_sha256"] == sha256(recipe) and not held["stopped"]
+        return len(held["candidates"]) if same else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def commit(

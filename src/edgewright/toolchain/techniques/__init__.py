@@ -108,7 +108,7 @@ TECHNIQUES = {
             "Compute once what never changes, and one node where several did the same.",
             calibrates=False,
             exact=True,
-            settings={"level": ("portable", "none")},
+            settings={"level": ("aggressive", "balanced", "fast", "none")},
         ),
         TechniqueInfo(
             "equalise",

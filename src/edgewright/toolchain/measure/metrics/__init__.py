@@ -114,6 +114,10 @@ METRICS = {
             "targets", "rates", "1-error",
         ),
         MetricInfo(
+            "iou", "Intersection over union of classes by place, averaged over the classes.",
+            "targets", "rates", "overlap",
+        ),
+        MetricInfo(
             "map", "The mean average precision of boxes that overlap by a half.",
             "boxes", "boxes", "mAP",
         ),
@@ -174,7 +178,8 @@ def fitting(data: Dataset, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     if data.boxes is not None:
         return "map"
     if data.targets is not None:
-        return "mae"
+        places = data.targets.dtype.kind in "iu" and len(outputs) == 1
+        return "iou" if places and len(outputs[0].shape) == data.targets.ndim + 1 else "mae"
     classes = scores_of(outputs) is not None and not restores(inputs, outputs)
     if data.labels is not None:
         return "accuracy" if classes else "auc"

@@ -1,6 +1,6 @@
-"""F1, the area under the receiver's curve, and the mean absolute error."""
+"""F1, the area under the receiver's curve, the mean absolute error, and overlap by place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +36,7 @@ def f1(
             if (labels == index).any()
         }
 
-        def mean(weights: Scores) -> float:
-            each = [score(weights) for score in found.values()]
-            known = [score for score in each if np.isfinite(score)]
-            return float(np.mean(known)) if known else float("nan")
-
-        return {"overall": mean, **found}
+        return {"overall": _mean(found.values()), **found}
 
     sizes = {name: int((labels == index).sum()) for index, name in enumerate(data.classes)}
     return Pool(len(labels), scores, scores(reference), sizes)
@@ -97,6 +92,53 @@ def mae(
         return {"overall": lambda weights: 1 - float(weights @ error) / float(weights.sum())}
 
     return Pool(len(flat), scores, scores(reference))
+
+
+def iou(
+    data: Dataset, outputs: Sequence[TensorSpec], reference: Answers, *, detail: str
+) -> Pool:
+    """Return the metric of classes by place: intersection over union, mean and by class."""
+    del detail
+    targets = data.targets
+    scores_at = reference[0].shape
+    if targets is None or targets.dtype.kind not in "iu":
+        raise DataError("iou needs the right class of each place, whole numbers as targets")
+    if len(outputs) != 1 or (scores_at[0], *scores_at[2:]) != targets.shape:
+        raise ModelError(
+            f"iou compares one output [n, classes, ...] with {list(targets.shape)} targets; "
+            f"the model answers {', '.join(str(list(a.shape)) for a in reference)}"
+        )
+    flat = targets.reshape(len(targets), -1)
+    count = scores_at[1]
+    names = data.classes if len(data.classes) == count else tuple(map(str, range(count)))
+
+    def scores(answers: Answers) -> Mapping[str, Weighted]:
+        named = answers[0].argmax(axis=1).reshape(flat.shape)
+        found = {name: _overlap(flat == k, named == k) for k, name in enumerate(names)}
+        return {"overall": _mean(found.values()), **found}
+
+    return Pool(len(flat), scores, scores(reference))
+
+
+def _overlap(true: npt.NDArray[np.bool_], named: npt.NDArray[np.bool_]) -> Weighted:
+    both = (true & named).sum(axis=1).astype(np.float64)
+    either = (true | named).sum(axis=1).astype(np.float64)
+
+    def score(weights: Scores) -> float:
+        total = float(weights @ either)
+        return float(weights @ both) / total if total else float("nan")
+
+    return score
+
+
+def _mean(each: Collection[Weighted]) -> Weighted:
+    """Return the mean of those scores that there are."""
+
+    def score(weights: Scores) -> float:
+        known = [one for one in (part(weights) for part in each) if np.isfinite(one)]
+        return float(np.mean(known)) if known else float("nan")
+
+    return score
 
 
 def _labels(data: Dataset, name: str) -> npt.NDArray[np.int64]:
@@ -157,4 +199,4 @@ def _area(certainty: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) 
     return score
 
 
-KINDS: dict[str, Kind] = {"f1": f1, "auc": auc, "mae": mae}
+KINDS: dict[str, Kind] = {"f1": f1, "auc": auc, "mae": mae, "iou": iou}

@@ -1,9 +1,6 @@
 """Chains of arithmetic with constants become one multiplication and one addition.
 
-Normalising an image is often written ``(x / 16 - mean) / std``. Any such chain is
-``a * x + b``, computed here once in float64. Where a convolution reads it, the factor
-goes into the weights, because ``conv(a * x + b, W) == conv(x + b / a, a * W)``: zero
-padding stays zero on both sides, as it is added after the chain.
+Any chain of additions and factors is ``a * x + b``, computed here once in float64.
 """
 
 from dataclasses import dataclass
@@ -95,20 +92,15 @@ def _fold(proto: ModelProto, chain: _Chain) -> bool:
     """Replace ``chain`` if that leaves fewer nodes; return whether it did."""
     if not all(map(np.isfinite, (chain.factor, chain.offset))) or chain.factor == 0:
         return False
-    convolution = _convolution_reading(proto, chain.nodes[-1].output[0])
-    scaled = convolution is not None and chain.factor != 1
-    offset = chain.offset / chain.factor if scaled else chain.offset
     fresh = []
-    if not scaled and chain.factor != 1:
+    if chain.factor != 1:
         fresh.append(("Mul", chain.factor))
-    if offset:
-        fresh.append(("Add", offset))
+    if chain.offset:
+        fresh.append(("Add", chain.offset))
     asked_for = {value.name for value in proto.graph.output}
     nothing_left = not fresh and chain.nodes[-1].output[0] in asked_for
     if len(fresh) >= len(chain.nodes) or nothing_left:
         return False
-    if scaled and convolution is not None:
-        _scale_weight(proto, convolution, chain.factor)
     _replace(proto, chain, fresh)
     return True
 
@@ -131,24 +123,6 @@ def _replace(proto: ModelProto, chain: _Chain, fresh: list[tuple[str, float]]) -
     if not fresh:
         for node in graph.node:
             node.input[:] = [last if name == end else name for name in node.input]
-
-
-def _convolution_reading(proto: ModelProto, tensor: str) -> NodeProto | None:
-    """Return the one convolution that reads ``tensor``, if nothing else does."""
-    readers = _readers(proto).get(tensor, [])
-    if len(readers) != 1 or readers[0].op_type != "Conv" or readers[0].input[0] != tensor:
-        return None
-    held = {t.name for t in proto.graph.initializer if t.data_type == TensorProto.FLOAT}
-    return readers[0] if readers[0].input[1] in held else None
-
-
-def _scale_weight(proto: ModelProto, node: NodeProto, factor: float) -> None:
-    """Give ``node`` a weight of its own, ``factor`` times the one it has."""
-    held = next(t for t in proto.graph.initializer if t.name == node.input[1])
-    values = numpy_helper.to_array(held).astype(np.float64) * factor
-    name = f"{held.name}_scaled_{node.output[0]}"
-    proto.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
-    node.input[1] = name
 
 
 def _scalars(proto: ModelProto) -> dict[str, float]:
