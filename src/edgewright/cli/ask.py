@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from shlex import join
+from textwrap import fill
 
 from edgewright.core.errors import EdgewrightError, UsageError
 from edgewright.core.units import parse_bytes, parse_duration_us
 
-_WIDE = 76
+_WIDE = 79
 _FORMS = {
     ".npz": "an npz file of arrays",
     ".csv": "a table, a sample a row",
@@ -67,7 +68,7 @@ def _data() -> list[str]:
     """Return the arguments for data, their metric and their making up."""
     while True:
         data = _question("Where are real inputs?", _inputs, default="none", about=(
-            "An npz file, a folder of pictures by class, a csv, tsv or parquet table, or",
+            "An npz file, a folder of pictures by class, a csv, tsv or parquet table, or "
             "module:callable. Without labels a candidate is compared with the model itself.",
         ))  # fmt: skip
         if data != "none":
@@ -79,7 +80,7 @@ def _data() -> list[str]:
             return ["--allow-synthetic"]
     _say(f"Taken as {_form(data)}.")
     metric = _question("Judged by which metric?", _metric, default="auto", about=(
-        "accuracy, top-5, f1, auc, mae, map, cosine, fidelity; auto takes what the data",
+        "accuracy, top-5, f1, auc, mae, map, cosine, fidelity; auto takes what the data "
         "call for.",
     ))  # fmt: skip
     return ["--data", data, *(["--metric", metric] if metric != "auto" else [])]
@@ -95,7 +96,7 @@ def _question(
     """Return an answer that ``check`` takes; it is asked again until there is one."""
     print(f"\n{title}")
     for line in about:
-        print(f"  {line if len(line) < _WIDE else f'{line[: _WIDE - 1]}…'}")
+        print(fill(line, width=_WIDE, initial_indent="  ", subsequent_indent=" " * 6))
     offered = f" [{default}]" if default else ""
     while True:
         try:
@@ -210,7 +211,7 @@ def _limits() -> Iterator[tuple[str, str, str, Callable[[str], object], str]]:
     )  # fmt: skip
     yield (
         "How large may the model's files be?", "--max-size", "", parse_bytes,
-        "Like 350KB or 4MB; Enter for as small as it gets.",
+        "Like 350KB or 4MB; Enter for no limit.",
     )  # fmt: skip
     yield (
         "How long may an answer take?", "--max-latency", "", parse_duration_us,
