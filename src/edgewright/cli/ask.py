@@ -68,8 +68,8 @@ def _data() -> list[str]:
     """Return the arguments for data, their metric and their making up."""
     while True:
         data = _question("Where are real inputs?", _inputs, default="none", about=(
-            "An npz file, a folder of pictures by class, a csv, tsv or parquet table, or "
-            "module:callable. Without labels a candidate is compared with the model itself.",
+            ("An npz file, a folder of pictures by class, a csv, tsv or parquet table, or "
+            "module:callable. Without labels a candidate is compared with the model itself."),
         ))  # fmt: skip
         if data != "none":
             break
@@ -80,8 +80,8 @@ def _data() -> list[str]:
             return ["--allow-synthetic"]
     _say(f"Taken as {_form(data)}.")
     metric = _question("Judged by which metric?", _metric, default="auto", about=(
-        "accuracy, top-5, f1, auc, mae, map, cosine, fidelity; auto takes what the data "
-        "call for.",
+        ("accuracy, top-5, f1, auc, mae, map, cosine, fidelity; auto takes what the data "
+        "call for."),
     ))  # fmt: skip
     return ["--data", data, *(["--metric", metric] if metric != "auto" else [])]
 
