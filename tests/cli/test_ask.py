@@ -1,94 +1,180 @@
-"""optimize --ask: a newcomer ends with a command, and wrong answers are asked again."""
+"""optimize --ask on a terminal: what is answered becomes the command that is printed."""
 
+import io
 import os
 import pty
+import shlex
 import subprocess
 import sys
 
 import pytest
-from tests.sim.models import write_data, write_model
 
-from edgewright.cli import ask
-from edgewright.core.errors import UsageError
+from edgewright.cli import main
+from edgewright.cli.ask import _devices
+from edgewright.core.contract import Contract
+
+# In the order of the questions; Enter takes the default.
+MODEL, DATA, METRIC, DEVICE, GOAL = range(5)
+DROP, WORST, SIZE, LATENCY, MEMORY, BUDGET, FOLDER, START = range(5, 13)
+
+
+def _asked(folder, answers, *words):
+    """Answer on a terminal; return the exit code and all that was to be read."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgewright.cli.main", "optimize", "--ask", *words],
+        stdin=slave, stdout=slave, stderr=slave, cwd=folder,
+        env={**os.environ, "TERM": "dumb"},
+    )  # fmt: skip
+    os.close(slave)
+    os.write(master, "".join(f"{answer}\n" for answer in answers).encode())
+    said = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the other end is gone, which Linux says so
+            break
+        if not part:
+            break
+        said += part
+    os.close(master)
+    return process.wait(timeout=60), said.decode().replace("\r\n", "\n")
+
+
+def _answers(**changes):
+    given = ["m.onnx", "d.npz", *[""] * 10, "no"]
+    for name, answer in changes.items():
+        given[globals()[name]] = answer
+    return given
 
 
 @pytest.fixture
-def answered(monkeypatch):
-    """Return what asks with given answers, as if somebody typed them."""
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-
-    def go(*answers):
-        left = iter(answers)
-        return ask.ask(read=lambda _question: next(left))
-
-    return go
+def place(tmp_path):
+    """Return a folder with a model and data; nothing is loaded before the run starts."""
+    (tmp_path / "m.onnx").write_bytes(b"")
+    (tmp_path / "d.npz").write_bytes(b"")
+    return tmp_path
 
 
-def test_empty_answers_take_what_is_offered(answered, tmp_path):
-    """Only the model and the data have to be named."""
-    model, data = write_model(tmp_path / "m.onnx"), write_data(tmp_path / "d.npz")
-
-    found = answered(str(model), str(data), "", "", "", "", "", "")
-
-    assert found == [
-        str(model), "--data", str(data), "--device", "host", "--goal", "balanced",
-        "--out", "out/m",
-    ]  # fmt: skip
-
-
-def test_a_wrong_answer_is_asked_again(answered, tmp_path, capsys):
-    """With the reason; what is right in the end is what counts."""
-    model, data = write_model(tmp_path / "m.onnx"), write_data(tmp_path / "d.npz")
-
-    found = answered(
-        "gone.onnx", str(model), "gone.npz", str(data), "rasberry-pi-5", "raspberry-pi-5",
-        "fast", "speed", "big", "350KB", "20", "20ms", "2", "o",
-    )  # fmt: skip
-
-    said = capsys.readouterr().out
-    assert "there is no model gone.onnx" in said
-    assert "raspberry-pi-5" in said
-    assert found[3:] == [
-        "--device", "raspberry-pi-5", "--goal", "speed", "--max-size", "350KB",
-        "--max-latency", "20ms", "--accuracy-drop", "2", "--out", "o",
-    ]  # fmt: skip
-
-
-def test_without_data_inputs_are_made_up_by_name(answered, tmp_path):
-    """The flag that keeps it on the record is part of the command."""
-    found = answered(str(write_model(tmp_path / "m.onnx")), "", "", "", "", "", "", "")
-
-    assert "--allow-synthetic" in found
-
-
-def test_the_command_can_be_typed_as_it_stands():
-    """Quoted for a shell."""
-    assert ask.command(["my model.onnx"]) == "edgewright optimize 'my model.onnx'"
-
-
-def test_nobody_there_is_refused(monkeypatch):
-    """A pipe is asked nothing."""
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
-
-    with pytest.raises(UsageError, match="nobody is at the other end"):
-        ask.ask()
+def _command(said):
+    """Return the words of the command that was printed."""
+    (line,) = (line for line in said.splitlines() if line.startswith("  edgewright optimize"))
+    return shlex.split(line)
 
 
 @pytest.mark.slow
-def test_on_a_terminal_it_ends_with_the_command(tmp_path):
-    """Typed through a terminal, as a person does, and not run."""
-    model, data = write_model(tmp_path / "m.onnx"), write_data(tmp_path / "d.npz")
-    parent, child = pty.openpty()
-    command = [sys.executable, "-m", "edgewright.cli.main", "optimize", "--ask"]
-    with subprocess.Popen(
-        command, stdin=child, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
-    ) as process:
-        typed = "\n".join((str(model), str(data), *[""] * 6, "n", ""))
-        os.write(parent, typed.encode())
-        said, errors = process.communicate(timeout=60)
-    os.close(parent)
-    os.close(child)
+def test_enter_alone_takes_the_defaults(place):
+    """A balanced search on this machine, with the limits of the contract."""
+    code, said = _asked(place, _answers())
 
-    assert process.returncode == 0, errors
-    assert f"edgewright optimize {model} --data {data}" in said.decode()
-    assert not (tmp_path / "out").exists()
+    assert code == 0
+    assert _command(said) == [
+        "edgewright", "optimize", "m.onnx", "--data", "d.npz", "--goal", "balanced",
+        "--accuracy-drop", "1", "--worst-class-drop", "3", "-o", "out/m",
+    ]  # fmt: skip
+    assert not (place / "out").exists()
+
+
+@pytest.mark.slow
+def test_every_answer_becomes_a_flag(place):
+    """By number or by name; a folder with a space is quoted; argparse takes the whole."""
+    answers = _answers(
+        METRIC="top-5", DEVICE="raspberry-pi-5", GOAL="3", DROP="0.5", WORST="none",
+        SIZE="4 MB", LATENCY="20ms", MEMORY="150MB", BUDGET="10m", FOLDER="a folder",
+    )  # fmt: skip
+
+    _, said = _asked(place, answers)
+
+    words = _command(said)
+    given = main.parser().parse_args(words[1:])
+    assert (given.metric, given.device, given.goal) == ("top-5", "raspberry-pi-5", "speed")
+    assert (given.accuracy_drop, given.worst_class_drop) == (0.5, 100)
+    assert (given.max_size, given.max_latency, given.max_memory) == ("4MB", "20ms", "150MB")
+    assert (given.budget, str(given.out)) == ("10m", "a folder")
+
+
+@pytest.mark.slow
+def test_a_wrong_answer_is_asked_again(place):
+    """With what is wrong about it, and the default stays on offer."""
+    answers = _answers()
+    answers[SIZE:SIZE] = ["ten"]
+    answers[GOAL:GOAL] = ["9", "fast"]
+    answers[METRIC:METRIC] = ["acuracy"]
+    answers[MODEL:MODEL] = ["", "gone.onnx"]
+
+    code, said = _asked(place, answers)
+
+    assert code == 0
+    for word in (
+        "a model is needed", "there is no model gone.onnx", "Did you mean 'accuracy'?",
+        "'9' is none of them", "'fast' is none of them", "'ten' is not bytes",
+    ):  # fmt: skip
+        assert word in said
+    assert _command(said)[-2:] == ["-o", "out/m"]
+
+
+@pytest.mark.slow
+def test_inputs_are_made_up_only_on_request(place):
+    """Without data it is asked once more, and what it means is said."""
+    answers = _answers()
+    answers[DATA : METRIC + 1] = ["none", "no", "none", "yes"]
+
+    _, said = _asked(place, answers)
+
+    assert "nothing is known of accuracy" in said
+    assert _command(said)[3] == "--allow-synthetic"
+    assert "--data" not in _command(said)
+
+
+@pytest.mark.slow
+def test_it_runs_what_it_printed(place):
+    """The empty model is refused by the run itself, with its own error."""
+    code, said = _asked(place, _answers(START="y"))
+
+    assert code not in {0, 2}
+    assert said.index("edgewright: ") > said.index("Start now?")
+
+
+@pytest.mark.slow
+def test_the_end_of_the_input_ends_it(place):
+    """Like Ctrl-C: exit 130, no traceback."""
+    code, said = _asked(place, ["m.onnx", "\x04"])
+
+    assert code == 130
+    assert "Traceback" not in said
+
+
+def test_without_a_terminal_it_is_refused(capsys, monkeypatch):
+    """A pipe cannot answer; the hint says what to type."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("m.onnx"))
+
+    code = main.main(["optimize", "--ask"])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "--ask asks on a terminal" in said
+    assert "edgewright optimize MODEL --data DATA" in said
+
+
+def test_without_a_model_asking_is_offered(capsys):
+    """Exit 2, as before there was anything to ask."""
+    code = main.main(["optimize"])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "no model is named" in said
+    assert "--ask" in said
+
+
+def test_the_defaults_are_those_of_the_contract():
+    """Who presses Enter asks for what who gives no flag asks for."""
+    assert Contract() == Contract(accuracy_drop_bp=100, worst_class_drop_bp=300)
+
+
+def test_only_devices_that_can_run_something_are_offered():
+    """This machine in front; no microcontroller that nothing is lowered to."""
+    names = [name for name, _ in _devices()]
+
+    assert names[0] == "host"
+    assert "raspberry-pi-5" in names
+    assert "esp32-s3" not in names

@@ -1,120 +1,249 @@
-"""``edgewright optimize --ask``: questions to a newcomer that end in the plain command."""
+"""Questions that lead a newcomer to an ``optimize`` command.
 
-import shlex
+Each question says what it is about, has a default and is asked again until its answer
+can be used. What comes out is the command, to type or to run.
+"""
+
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from shlex import join
+from textwrap import fill
 
 from edgewright.core.errors import EdgewrightError, UsageError
 from edgewright.core.units import parse_bytes, parse_duration_us
 
-# Reads one answer to a question.
-Read = Callable[[str], str]
-
-_GOALS = {
-    "balanced": "the least bytes times latency",
-    "size": "the smallest file",
-    "speed": "the fastest answers",
-    "battery": "the least energy an answer",
+_WIDE = 79
+_FORMS = {
+    ".npz": "an npz file of arrays",
+    ".csv": "a table, a sample a row",
+    ".tsv": "a table, a sample a row",
+    ".parquet": "a table, a sample a row",
 }
+_GOALS = (
+    ("balanced", "the least bytes times latency: right for most"),
+    ("size", "the smallest file"),
+    ("speed", "the shortest answer"),
+    ("battery", "the least energy an answer"),
+    ("auto", "the first that holds the limits, and no more searching"),
+)
 
 
-def ask(*, read: Read = input) -> list[str]:
-    """Return the arguments of ``optimize`` that the answers come to.
-
-    Args:
-        read: Asks one question and returns what was typed.
+def ask(model: str = "") -> tuple[list[str], bool]:
+    """Return the arguments after ``edgewright`` that the answers mean, and whether to start.
 
     Raises:
-        UsageError: Nobody is there to be asked.
+        UsageError: Standard input is no terminal.
     """
     if not sys.stdin.isatty():
         raise UsageError(
-            "--ask asks questions, and nobody is at the other end",
-            hint="Give the arguments themselves: edgewright optimize --help.",
+            "--ask asks on a terminal, and standard input is none",
+            hint="Give the arguments instead: edgewright optimize MODEL --data DATA.",
         )
-    print("An empty answer takes what stands in brackets; Ctrl-C ends it.\n")
-    model = _until(read, "The model: ONNX, .pt2, a folder, module:callable", "", _model)
-    arguments = [model, *_data(read)]
-    device = _until(read, "The device, or host for this machine", "host", _device)
-    goal = _until(read, f"What matters most ({', '.join(_GOALS)})", "balanced", _goal)
-    arguments += ["--device", device, "--goal", goal]
-    for flag, what, check in (
-        ("--max-size", "The most the files may take, like 350KB", parse_bytes),
-        ("--max-latency", "The longest one answer in a hundred may take, like 20ms",
-         parse_duration_us),
-        ("--accuracy-drop", "How many points may be lost, 1 if you do not say", float),
-    ):  # fmt: skip
-        given = _until(read, f"{what} [no limit]", "", _optional(check))
-        if given:
-            arguments += [flag, given]
-    stem = Path(model).stem if ":" not in model else model.partition(":")[0]
-    out = _until(read, "The folder to write", f"out/{stem}", _named)
-    return [*arguments, "--out", out]
+    _say(
+        "A few questions, then the command that does it.\n"
+        "Enter takes the answer in brackets; Ctrl-C ends it."
+    )
+    model = _question("Which model?", _model, default=model, about=(
+        "An ONNX file, or a model of a framework that edgewright import takes.",
+    ))  # fmt: skip
+    words = ["optimize", model, *_data()]
+    device = _choice("Which device is it for?", _devices())
+    words += ["--device", device] if device != "host" else []
+    words += ["--goal", _choice("What matters most?", _GOALS)]
+    _say("Now the limits that must hold. 'none' takes a default away.")
+    for title, flag, default, check, about in _limits():
+        # A contract always limits what is lost; all of it is no limit.
+        free = "100" if check is _points else ""
+        found = _question(title, _limit(check, free), default=default, about=(about,))
+        words += [flag, found] if found else []
+    out = _question("Where to write?", _folder, default=f"out/{_stem(model)}")
+    words += ["-o", out]
+    _say(f"This does the same:\n\n  edgewright {join(words)}")
+    start = _question("Start now?", _yes_or_no, default="yes")
+    return words, start == "yes"
 
 
-def command(arguments: list[str]) -> str:
-    """Return the plain command with ``arguments``, to be typed in a shell."""
-    return shlex.join(["edgewright", "optimize", *arguments])
-
-
-def agreed(*, read: Read = input) -> bool:
-    """Return whether the command is to be run now."""
-    return read("\nRun it now? [Y/n] ").strip().lower() in {"", "y", "yes"}
-
-
-def _data(read: Read) -> list[str]:
-    print("Real inputs: an npz file, a folder of pictures by class, a table, module:callable.")
-    data = _until(read, "The data, or nothing to make inputs up", "", _there)
-    if data:
-        return ["--data", data]
-    print("  Made-up inputs prove nothing of accuracy; the report will say so.")
-    return ["--allow-synthetic"]
-
-
-def _until(read: Read, question: str, default: str, check: Callable[[str], object]) -> str:
-    """Return the first answer that ``check`` bears; it raises at what it does not."""
-    shown = f"{question} [{default}]: " if default else f"{question}: "
+def _data() -> list[str]:
+    """Return the arguments for data, their metric and their making up."""
     while True:
-        given = read(shown).strip() or default
+        data = _question("Where are real inputs?", _inputs, default="none", about=(
+            ("An npz file, a folder of pictures by class, a csv, tsv or parquet table, or "
+            "module:callable. Without labels a candidate is compared with the model itself."),
+        ))  # fmt: skip
+        if data != "none":
+            break
+        made_up = _question("Make inputs up?", _yes_or_no, default="no", about=(
+            "Then sizes and times mean something, and nothing is known of accuracy.",
+        ))  # fmt: skip
+        if made_up == "yes":
+            return ["--allow-synthetic"]
+    _say(f"Taken as {_form(data)}.")
+    metric = _question("Judged by which metric?", _metric, default="auto", about=(
+        ("accuracy, top-5, f1, auc, mae, map, cosine, fidelity; auto takes what the data "
+        "call for."),
+    ))  # fmt: skip
+    return ["--data", data, *(["--metric", metric] if metric != "auto" else [])]
+
+
+def _question(
+    title: str,
+    check: Callable[[str], str],
+    *,
+    default: str = "",
+    about: Sequence[str] = (),
+) -> str:
+    """Return an answer that ``check`` takes; it is asked again until there is one."""
+    print(f"\n{title}")
+    for line in about:
+        print(fill(line, width=_WIDE, initial_indent="  ", subsequent_indent=" " * 6))
+    offered = f" [{default}]" if default else ""
+    while True:
         try:
-            check(given)
-        except (EdgewrightError, ValueError) as error:
-            hint = getattr(error, "hint", "")
-            print(f"  {error}. {hint}".rstrip())
-            continue
-        return given
+            answer = input(f"{offered} > ".lstrip()).strip() or default
+            return check(answer)
+        except EOFError as end:
+            raise KeyboardInterrupt from end
+        except EdgewrightError as error:
+            print(f"  {error}" + (f" ({error.hint})" if error.hint else ""))
 
 
-def _model(given: str) -> None:
+def _choice(title: str, choices: Sequence[tuple[str, str]]) -> str:
+    """Return one of several, by its number or its name; the first by default."""
+    names = [name for name, _ in choices]
+    width = max(map(len, names))
+    lines = [f"{n:2}  {name:{width}}  {what}" for n, (name, what) in enumerate(choices, 1)]
+
+    def check(answer: str) -> str:
+        if answer.isdecimal() and 1 <= int(answer) <= len(names):
+            return names[int(answer) - 1]
+        if answer not in names:
+            raise UsageError(
+                f"{answer!r} is none of them", hint=f"1 to {len(names)}, or a name"
+            )
+        return answer
+
+    return _question(title, check, default=names[0], about=lines)
+
+
+def _devices() -> list[tuple[str, str]]:
+    """Return the devices that something we lower to runs on."""
+    from edgewright.core.profile import catalogue
+    from edgewright.toolchain.targets import TARGETS
+
+    engines = {target.engine for target in TARGETS.values()}
+    kinds = [
+        (name, kind.title) for name, kind in catalogue().items() if engines & set(kind.engines)
+    ]
+    return [("host", "the machine this runs on, where everything can be measured"), *kinds]
+
+
+def _model(answer: str) -> str:
     from edgewright.toolchain.sources import recognise
 
-    if not given:
-        raise ValueError("a model is needed")
-    recognise(given)
+    if not answer:
+        raise UsageError("a model is needed")
+    answer = _at_home(answer)
+    recognise(answer)
+    return answer
 
 
-def _there(given: str) -> None:
-    if given and ":" not in given and not Path(given).exists():
-        raise ValueError(f"there is no {given}")
+def _at_home(answer: str) -> str:
+    """Return a path that starts at one's home as a shell would."""
+    return str(Path(answer).expanduser()) if answer.startswith("~") else answer
 
 
-def _device(given: str) -> None:
-    from edgewright.core import profile
-
-    if given != "host":
-        profile.find(given)
-
-
-def _goal(given: str) -> None:
-    if given not in _GOALS:
-        raise ValueError("; ".join(f"{name}: {what}" for name, what in _GOALS.items()))
+def _inputs(answer: str) -> str:
+    answer = _at_home(answer)
+    if answer != "none" and ":" not in answer and not Path(answer).exists():
+        raise UsageError(f"there is no {answer}")
+    path = Path(answer)
+    if path.is_file() and path.suffix.lower() not in _FORMS:
+        raise UsageError(f"{answer} is none of {', '.join(_FORMS)}")
+    return answer
 
 
-def _named(given: str) -> None:
-    if not given or Path(given).is_file():
-        raise ValueError(f"{given or 'nothing'} cannot be a folder")
+def _form(data: str) -> str:
+    if Path(data).is_dir():
+        return "a folder of pictures, a folder for each class"
+    return _FORMS.get(Path(data).suffix.lower(), "a function that returns them")
 
 
-def _optional(check: Callable[[str], object]) -> Callable[[str], object]:
-    return lambda given: check(given) if given else None
+def _metric(answer: str) -> str:
+    from edgewright.toolchain.measure import metrics
+
+    if answer != "auto":
+        metrics.parse(answer)
+    return answer
+
+
+def _limit(check: Callable[[str], object], free: str) -> Callable[[str], str]:
+    """Return a check that takes ``none`` too, which then is ``free``."""
+
+    def read(answer: str) -> str:
+        if answer in {"", "none"}:
+            return free
+        check(answer)
+        return answer.replace(" ", "")
+
+    return read
+
+
+def _points(answer: str) -> float:
+    try:
+        points = float(answer)
+    except ValueError:
+        points = -1
+    if not 0 <= points <= 100:
+        raise UsageError(f"{answer!r} is not 0 to 100 points")
+    return points
+
+
+def _limits() -> Iterator[tuple[str, str, str, Callable[[str], object], str]]:
+    """Yield title, flag, default, how an answer is checked, and what it is."""
+    yield (
+        "How much accuracy may be lost?", "--accuracy-drop", "1", _points,
+        "In points, overall, with 95 % confidence: 1 is from 97 % to 96 %.",
+    )  # fmt: skip
+    yield (
+        "How much may any one class lose?", "--worst-class-drop", "3", _points,
+        "In points. A class of 90 samples cannot prove less than 3.3, one of 300 than 1.",
+    )  # fmt: skip
+    yield (
+        "How large may the model's files be?", "--max-size", "", parse_bytes,
+        "Like 350KB or 4MB; Enter for no limit.",
+    )  # fmt: skip
+    yield (
+        "How long may an answer take?", "--max-latency", "", parse_duration_us,
+        "What 99 of 100 answers keep within, like 20ms; Enter for no limit.",
+    )  # fmt: skip
+    yield (
+        "How much memory may it take?", "--max-memory", "", parse_bytes,
+        "Of the whole process that answers, like 150MB; Enter for no limit.",
+    )  # fmt: skip
+    yield (
+        "How long may the search take?", "--budget", "", parse_duration_us,
+        "Nothing else is begun after it, like 10m; Enter to try everything.",
+    )  # fmt: skip
+
+
+def _folder(answer: str) -> str:
+    answer = _at_home(answer)
+    if Path(answer).is_file():
+        raise UsageError(f"{answer} is a file")
+    return answer
+
+
+def _yes_or_no(answer: str) -> str:
+    for word in ("yes", "no"):
+        if answer and word.startswith(answer.lower()):
+            return word
+    raise UsageError("yes or no")
+
+
+def _stem(model: str) -> str:
+    return Path(model.rpartition(":")[2]).stem or "model"
+
+
+def _say(text: str) -> None:
+    print(f"\n{text}")

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from edgewright.cli import ask, output
+from edgewright.cli import output
 from edgewright.cli.live import watcher
 from edgewright.cli.order import add_order, read_order
 from edgewright.core.errors import ContractError, UsageError
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 NAME = "optimize"
 HELP = "make a model smaller and faster under a contract, and prove it"
+
+# What may be given beside --ask; the rest is asked.
+_KEPT = ("dry_run", "force", "measure_again")
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
@@ -39,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
     from edgewright.toolchain.recipe import carry_out
     from edgewright.toolchain.report.summary import summary
 
+    if args.ask:
+        return _asked(args)
     if args.events and args.json:
         raise UsageError("--events and --json cannot be printed at once")
-    if args.ask:
-        return _asked()
     order = read_order(args)
     if args.dry_run:
         return _show_plan(args, order)
@@ -65,16 +68,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _asked() -> int:
+def _asked(args: argparse.Namespace) -> int:
     """Ask, print the plain command, and run it if that is wanted."""
-    arguments = ask.ask()
-    print(f"\nThe command:\n\n  {ask.command(arguments)}")
-    if not ask.agreed():
-        return 0
-    parser = argparse.ArgumentParser()
-    add_parser(parser)
-    parser.add_argument("--json", action="store_true")
-    return run(parser.parse_args(arguments))
+    from edgewright.cli.ask import ask
+    from edgewright.cli.main import parser
+
+    if args.json or args.events:
+        raise UsageError("--ask is for people; leave out --json and --events")
+    words, start = ask(args.model)
+    kept = [f"--{name.replace('_', '-')}" for name in _KEPT if getattr(args, name)]
+    return run(parser().parse_args([*words, *kept])) if start else 0
 
 
 def _show_plan(args: argparse.Namespace, order: "Order") -> int:
