@@ -133,10 +133,12 @@ def scatter(
     upward = _scale([mark.y for mark in marks], y, HEIGHT - _BOTTOM, _TOP)
     parts = [*_grid(x, y, across, upward)]
     lines, taken = _limits(x, y, across, upward)
-    parts += lines
+    # What is written lies over what is drawn.
+    parts += [line for line in lines if not line.startswith("<text")]
     parts += _frontier(frontier, across, upward)
     for mark in reversed(marks):
         parts += _drawn(mark, x, y, across, upward)
+    parts += [line for line in lines if line.startswith("<text")]
     taken += [_around(mark, across, upward) for mark in marks]
     parts += _names(marks, across, upward, taken)
     inside = "\n".join(parts)

@@ -74,7 +74,7 @@ ul.doubts { list-style: none; padding: 0; }
 ul.doubts li { margin: 8px 0; padding: 10px 14px; border-radius: 8px;
   background: var(--panel); border-left: 4px solid var(--unsure); }
 .badge.doubt { color: var(--unsure); background: var(--unsure-bg); margin-right: 4px; }
-.ships { color: var(--chosen); font-weight: 600; white-space: nowrap; }
+td .ships { color: var(--chosen); font-weight: 600; white-space: nowrap; }
 .lacks { border-left: 4px solid var(--unsure); padding-left: 12px; }
 details { margin: 12px 0; }
 summary { cursor: pointer; color: var(--quiet); font-size: 14px; margin-bottom: 6px; }
@@ -106,7 +106,8 @@ figcaption .key { margin: 0 4px; }
 .track i { position: absolute; top: 3px; bottom: 3px; border-radius: 2px; }
 .track .whole { background: var(--soft); }
 .track .whole.ships { background: var(--chosen); }
-.row.ships .name { font-weight: 600; }
+.row.ships .name { font-weight: 600; color: var(--chosen); }
+.row.ships .value { color: var(--chosen); }
 .track .rest { border-bottom: 1px solid var(--line); border-radius: 0; bottom: 10px; }
 .track .less { background: repeating-linear-gradient(135deg, var(--pass) 0 3px,
   var(--pass-bg) 3px 6px); }

@@ -68,7 +68,7 @@ def _total(label: str, size: int, top: int, kind: str) -> str:
 def _fallen(fall: Fall, top: int) -> str:
     less = fall.before - fall.after
     low, high = sorted((fall.before, fall.after))
-    sign = "\u2212" if less >= 0 else "+"
+    sign = "\u2212" if less > 0 else "+" if less else ""
     parts = [
         markup.span(0, low / top, "rest"),
         markup.span(low / top, high / top, "less" if less >= 0 else "more"),
