@@ -2,15 +2,24 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 from job import Job, carry_out
 
+from edgewright.runtime.engines import load_engine
+from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import load
 from edgewright.toolchain.ir.samples import Samples
+from edgewright.toolchain.planner.ledger import Ledger
 from edgewright.toolchain.planner.patterns import known_bad
+from edgewright.toolchain.planner.stem import Stem
+from edgewright.toolchain.planner.values import Step
+from edgewright.toolchain.targets import load_target
 from edgewright.toolchain.techniques import load_technique
 
 _FUSE = ("fuse", {"level": "aggressive"})
+_TARGET = "onnxruntime"
 
 
 def _steps(job: Job) -> list[tuple[str, dict[str, str]]]:
@@ -25,17 +34,30 @@ def _steps(job: Job) -> list[tuple[str, dict[str, str]]]:
     return [_FUSE, *steps[job.variant]]
 
 
+def _in_floats(job: Job, graph: Graph, samples: Samples, settings: dict[str, str]) -> set[str]:
+    """Return the nodes the planner leaves in floats."""
+    data = SimpleNamespace(sha256="", calibrate=samples, evaluate=samples)
+    engine = load_engine(_TARGET)
+    bench = SimpleNamespace(elsewhere=None, data=data, engine=engine, machine="", tools={})
+    ledger = Ledger(folder=job.out.parent / f"{job.out.name}-evidence")
+    probes = job.out.parent / f"{job.out.name}-probe"
+    stem = Stem(cast("Any", bench), ledger, _TARGET, probes, lambda *_: None)
+    measured = stem.nodes(graph, Step("quantize", settings, ""))
+    return {*known_bad(graph, samples), *measured}
+
+
 def make(job: Job) -> list[Path]:
-    """Apply what stands behind the variant, as the planner does."""
+    """Apply what stands behind the variant, as the planner does, and write what ships."""
     graph, samples = load(job.model), Samples(job.arrays())
     for name, asked in _steps(job):
         settings = dict(asked)
-        if name == "quantize" and (bad := known_bad(graph, samples)):
-            settings["skip"] = ",".join(sorted(bad))
+        if name == "quantize" and (floats := _in_floats(job, graph, samples, settings)):
+            settings["skip"] = ",".join(sorted(floats))
         graph = load_technique(name).apply(graph, settings, samples).graph
-    path = job.out / "model.onnx"
-    path.write_bytes(graph.to_bytes())
-    return [path]
+    files = load_target(_TARGET).lower(graph)
+    for file, data in files.items():
+        (job.out / file).write_bytes(data)
+    return [job.out / file for file in sorted(files)]
 
 
 MAKERS = dict.fromkeys(("int8", "int8-smooth", "fp16", "int8-weights", "int4-weights"), make)

@@ -29,8 +29,10 @@ from edgewright.toolchain.planner.ground import Ground, lay
 from edgewright.toolchain.planner.inputs import Inputs, Order
 from edgewright.toolchain.planner.ledger import Ledger
 from edgewright.toolchain.planner.perform import Workshop
+from edgewright.toolchain.planner.plan import SLOW_STEM
 from edgewright.toolchain.planner.progress import Progress
 from edgewright.toolchain.planner.search import INTERRUPTED, Search
+from edgewright.toolchain.planner.stem import Stem
 from edgewright.toolchain.planner.values import (
     FORMAT,
     CandidateReport,
@@ -306,11 +308,15 @@ class _Run:
         engine = load_engine(given.plan.engine)
         ground = lay(given, engine, work, self.stage)
         bench = _bench(given, engine, ground)
+        probes = work / "probe"
+        pinned = frozenset(given.recipe.precision)
+        stem = Stem(bench, ledger, given.plan.target, probes, self.stage, pinned)
         search = Search(
             plan=given.plan,
             workshop=Workshop(
                 given.plan, given.graph, given.data.calibrate, work / workspace.CANDIDATES,
                 cache=StepCache(cache.home(), given.recipe.tools),
+                meanings={SLOW_STEM: stem.nodes},
             ),
             bench=bench,
             ledger=ledger,
@@ -318,8 +324,8 @@ class _Run:
             source=given.model,
             budget_s=given.recipe.budget_s,
             say=self.stage,
-            folder=work / "probe",
-            pinned=frozenset(given.recipe.precision),
+            folder=probes,
+            pinned=pinned,
         )  # fmt: skip
 
         # A run that was killed had come further for a while: it is not taken back.

@@ -587,3 +587,31 @@ def test_whatever_is_around_a_layer_the_answers_stay(name, before, after, seed):
         assert fused.operators.total() <= most
         most = fused.operators.total()
         _same(graph, fused)
+
+
+def _chosen(bound, *, swapped=False):
+    sides = ["x", "soft"] if not swapped else ["soft", "x"]
+    nodes = [
+        node("Greater", ["x", "k"], ["large"]),
+        node("Softplus", ["x"], ["soft"]),
+        node("Where", ["large", *sides], ["y"]),
+    ]
+    return _graph(nodes, {"k": np.float32(bound)}, y=MAP)
+
+
+def test_a_softplus_that_is_cut_short_is_one_node():
+    """Above 17 a float cannot tell it from its input."""
+    graph = _chosen(20.0)
+    x = np.linspace(-60, 60, 4 * 36 * 3, dtype=np.float32).reshape(3, 4, 6, 6)
+
+    made = name_activations(graph)
+
+    assert made.operators == {"Softplus": 1}
+    (before,), (after,) = _run(graph, x), _run(made, x)
+    assert np.abs(before - after).max() <= 1e-6 * np.abs(before).max()
+
+
+@pytest.mark.parametrize("graph", [_chosen(3.0), _chosen(20.0, swapped=True)])
+def test_another_choice_than_a_softplus_stays(graph):
+    """It is cut where it shows, or the other way round."""
+    assert name_activations(graph) is graph

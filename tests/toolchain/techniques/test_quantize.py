@@ -106,7 +106,7 @@ def test_ranges_are_what_was_asked_for(graph, ranges):
 
 
 def test_the_extremes_are_those_of_the_quantizers_own(graph, tmp_path):
-    """By default the bytes are what onnxruntime writes, which keeps all samples' ranges."""
+    """Codes, scales and zeros are what onnxruntime writes, which keeps all samples' ranges."""
     onnx.save(graph.proto, tmp_path / "float.onnx")
     with ort.quiet("quantize", QuantizeError):
         ort_quantize_static(
@@ -119,8 +119,17 @@ def test_the_extremes_are_those_of_the_quantizers_own(graph, tmp_path):
             extra_options={"QuantizeBias": False},
         )
 
-    theirs = tidy(onnx.load(tmp_path / "int8.onnx"))
-    assert quantize(graph, IMAGES).graph.to_bytes() == theirs.to_bytes()
+    theirs = _held(tidy(onnx.load(tmp_path / "int8.onnx")))
+    ours = _held(quantize(graph, IMAGES).graph)
+    shared = set(theirs) & set(ours)
+    assert sum(len(ours[name]) for name in shared) > 0.97 * sum(map(len, theirs.values()))
+    # The picture of bytes has the scale of bytes, not that of the brightest sample.
+    other = {name for name in shared if ours[name] != theirs[name]}
+    assert other == {"centred_scale", "centred_zero_point"}
+
+
+def _held(graph):
+    return {tensor.name: tensor.raw_data for tensor in graph.proto.graph.initializer}
 
 
 def test_an_unknown_way_to_ranges_is_a_value_error(graph):

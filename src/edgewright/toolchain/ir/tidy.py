@@ -7,7 +7,7 @@ the answer, in an order that depends on nothing else.
 
 from collections.abc import Iterator
 
-from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
 
@@ -20,6 +20,18 @@ def tidy(proto: ModelProto) -> Graph:
     _order_weights(proto)
     _name_nodes(proto)
     return Graph(proto)
+
+
+def drop_unread(proto: ModelProto) -> None:
+    """Remove the nodes of ``proto`` that nothing reads, which has no graphs in nodes."""
+    read = {value.name for value in proto.graph.output}
+    kept = []
+    for node in reversed(proto.graph.node):
+        if read & set(node.output):
+            kept.append(NodeProto.FromString(node.SerializeToString()))
+            read.update(node.input)
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(kept))
 
 
 def _strip(proto: ModelProto) -> None:

@@ -33,13 +33,14 @@ class Budget:
     """How long measuring may take.
 
     Attributes:
-        seconds: For all models of a session together; at least ``MIN_CALLS`` calls of
-            each are made however long they take.
+        seconds: For all models of a session together.
         max_calls: Of each model; more would not narrow the bounds that matter.
+        min_calls: Of each, however long they take; fewer tell nothing of a p99.
     """
 
     seconds: float = 1.0
     max_calls: int = MAX_CALLS
+    min_calls: int = MIN_CALLS
 
 
 def measure(
@@ -96,7 +97,7 @@ def one_core() -> Iterator[None]:
 
 def _done(blocks: list[list[int]], started: int, budget: Budget) -> bool:
     calls = len(blocks) * _BLOCK
-    if calls < MIN_CALLS:
+    if calls < budget.min_calls:
         return False
     spent = (perf_counter_ns() - started) / 1e9
     return calls + _BLOCK > budget.max_calls or spent > budget.seconds

@@ -5,7 +5,7 @@ from the cache: it is named by all that decides its bytes.
 """
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +27,10 @@ from edgewright.toolchain.techniques import TECHNIQUES, Applied, load_technique
 
 # Real inputs on which a float candidate is compared with its source.
 _PARITY_SAMPLES = 64
+
+# Tells which nodes a token among those to skip stands for, each with the reason.
+Meaning = Callable[[Graph, Step], Mapping[str, str]]
+_NAMED = 5
 
 # Of weights in graphs that are kept for the next candidate that shares their steps.
 _HELD_BYTES = 256 << 20
@@ -69,6 +73,8 @@ class Workshop:
         samples: Calibration inputs.
         folder: Gets a folder for each candidate.
         cache: Keeps steps over runs; None to do each anew.
+        meanings: Of tokens among the nodes to skip; one there is no meaning for stands
+            for nothing.
         made: What was made, in order.
         left_out: What was not made, and why.
     """
@@ -78,6 +84,7 @@ class Workshop:
     samples: Samples
     folder: Path
     cache: StepCache | None = None
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     _done: dict[tuple[str, ...], tuple[Graph, DoneStep]] = field(default_factory=dict)
@@ -117,30 +124,40 @@ class Workshop:
         graph, done = self.source, []
         path: tuple[str, ...] = ()
         for asked in steps:
-            step = self._resolved(graph, asked)
+            step, why = self._resolved(graph, asked)
             path = (*path, f"{step.technique} {sorted(step.settings.items())}")
             graph, what = self._step(path, graph, step)
-            done.append(what)
+            done.append(replace(what, notes=(*what.notes, *why)) if what.applied else what)
         return graph, done
 
-    def _resolved(self, graph: Graph, step: Step) -> Step:
-        """Return ``step`` with the nodes that tokens and patterns stand for."""
+    def _resolved(self, graph: Graph, step: Step) -> tuple[Step, tuple[str, ...]]:
+        """Return ``step`` with the nodes that tokens and patterns stand for, and why."""
         settings = dict(step.settings)
+        reasons: dict[str, list[str]] = {}
         for key in ("skip", "only"):
             tokens = [token for token in settings.get(key, "").split(",") if token]
             if not tokens:
                 continue
             found: set[str] = set()
             for token in tokens:
-                found |= self._meant(graph, token)
+                if token.startswith("@"):
+                    meant = self._told(graph, step, token)
+                    for name, reason in meant.items():
+                        reasons.setdefault(reason, []).append(name)
+                    found |= set(meant)
+                else:
+                    found |= self._meant(graph, token)
             settings[key] = ",".join(sorted(found))
         if not settings.get("skip", "yes"):
             del settings["skip"]
-        return replace(step, settings=settings)
+        return replace(step, settings=settings), tuple(map(_because, reasons.items()))
+
+    def _told(self, graph: Graph, step: Step, token: str) -> Mapping[str, str]:
+        if token == KNOWN_BAD:
+            return known_bad(graph, self.samples)
+        return self.meanings[token](graph, step) if token in self.meanings else {}
 
     def _meant(self, graph: Graph, token: str) -> set[str]:
-        if token == KNOWN_BAD:
-            return set(known_bad(graph, self.samples))
         if not set(token) & set("*?["):
             return {token}
         names = {node.name for node in graph.proto.graph.node}
@@ -226,6 +243,12 @@ class Workshop:
         if not self._given:
             self._given = self.samples.digest
         return self._given
+
+
+def _because(found: tuple[str, list[str]]) -> str:
+    reason, names = found
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"in floats: {', '.join(names[:_NAMED])}{more}; {reason}"
 
 
 def check_float(one: Made, engine: Engine, source: Path, samples: Samples) -> None:

@@ -39,6 +39,8 @@ _NARROW = (
 _AS_FLOATS = "computed with as floats, so that an answer takes as long as before"
 # A token among the nodes to skip: what ``patterns.known_bad`` finds in the graph at hand.
 KNOWN_BAD = "@known-bad"
+# Another: the first layers, where ``stem`` measured that they are faster in floats.
+SLOW_STEM = "@slow-stem"
 ROUNDING = frozenset({"quantize", "dynamic", "weights"})
 
 # What a layer can be pinned to, and the form of stored weights that means.
@@ -160,7 +162,8 @@ def _static(scale: str, device: DeviceProfile) -> tuple[Step, ...]:
     bits = "8"
     if device.pairs_overflow:
         reason, bits = f"{reason}; {_NARROW}", "7"
-    settings = {"granularity": scale, "bits": bits, "ranges": "minmax", "skip": KNOWN_BAD}
+    skip = f"{KNOWN_BAD},{SLOW_STEM}"
+    settings = {"granularity": scale, "bits": bits, "ranges": "minmax", "skip": skip}
     last = Step("quantize", settings, reason)
     if scale == "tensor":
         return (_FUSE, _EQUALISE, last)

@@ -13,6 +13,7 @@ from edgewright.toolchain.ir import observe as observing
 from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.ir.observe import activation_bytes, groups
 from edgewright.toolchain.techniques.quantize.calibrate import calibrate
+from edgewright.toolchain.techniques.quantize.given import Given
 from edgewright.toolchain.techniques.quantize.static import (
     Method,
     activations,
@@ -149,7 +150,7 @@ def test_several_inputs_are_calibrated():
 
     extremes = {name: (s.values.low, s.values.high) for name, s in found.items()}
     assert extremes == {"a": (1, 3), "b": (-3, -1), "product": (2, 6), "y": (1, 3)}
-    assert quantize_static(two_inputs(), feeds, Method())[0].operators["QuantizeLinear"]
+    assert quantize_static(Given(two_inputs()), feeds, Method())[0].operators["QuantizeLinear"]
 
 
 def test_an_infinite_activation_is_refused_by_name():

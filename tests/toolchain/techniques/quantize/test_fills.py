@@ -17,6 +17,7 @@ from edgewright.toolchain.ir import ort
 from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.techniques.quantize.choose import CHOOSERS, Range
 from edgewright.toolchain.techniques.quantize.fills import Spread, choose_ranges
+from edgewright.toolchain.techniques.quantize.given import Given
 from edgewright.toolchain.techniques.quantize.histogram import Histogram
 from edgewright.toolchain.techniques.quantize.static import Method, quantize_static
 
@@ -107,7 +108,7 @@ def test_a_mask_leaves_the_answer_alone(fill, ranges):
     """Whatever a mask is filled with, 8 bits keep the answer of attention."""
     graph = attention(fill)
 
-    quantized, _ = quantize_static(graph, FEEDS, Method(bits=7, ranges=ranges))
+    quantized, _ = quantize_static(Given(graph), FEEDS, Method(bits=7, ranges=ranges))
 
     assert cosine(answer(graph.proto, TEST), answer(quantized.proto, TEST)) > 0.998
 
@@ -117,7 +118,7 @@ def test_masks_of_other_shapes_leave_it_alone_too(how):
     """Room is left on the scale a tensor has, and a Where needs no more than an Add."""
     graph = attention(how=how)
 
-    quantized, _ = quantize_static(graph, FEEDS, Method(bits=7))
+    quantized, _ = quantize_static(Given(graph), FEEDS, Method(bits=7))
 
     assert cosine(answer(graph.proto, TEST), answer(quantized.proto, TEST)) > 0.998
 
@@ -144,7 +145,7 @@ def test_the_extremes_alone_ruin_it(tmp_path):
 def test_what_is_masked_stays_hidden():
     """Other values behind the end of a sequence do not change what is before it."""
     graph = attention()
-    quantized, _ = quantize_static(graph, FEEDS, Method(bits=7))
+    quantized, _ = quantize_static(Given(graph), FEEDS, Method(bits=7))
     other = {"x": TEST["x"].copy(), "kept": TEST["kept"]}
     other["x"][TEST["kept"] == 0] *= -1
 
@@ -156,7 +157,7 @@ def test_what_is_masked_stays_hidden():
 
 def test_the_notes_name_tensor_fill_and_share():
     """One for the mask as it is made, one as it is shaped, one for the masked scores."""
-    _, notes = quantize_static(attention(), FEEDS, Method())
+    _, notes = quantize_static(Given(attention()), FEEDS, Method())
 
     share = 100 * np.mean([feed["kept"] == 0 for feed in FEEDS])
     assert [note.split("'")[1] for note in notes] == ["flat", "mask", "masked"]

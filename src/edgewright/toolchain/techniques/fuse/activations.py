@@ -1,7 +1,9 @@
 """Activations that are written out become the operator they are.
 
 With ``h(x) = clip(x + 3, 0, 6) / 6``, HardSigmoid of slope 1/6 and offset 1/2, HardSwish is
-``x * h(x)``. Exporters write both out in several orders of the same factors.
+``x * h(x)``. Exporters write both out in several orders of the same factors. They also
+choose x itself where it is large instead of its Softplus, which is x there to the last bit
+of a float.
 """
 
 import math
@@ -14,6 +16,8 @@ from edgewright.toolchain.ir.graph import Graph, has_subgraphs
 
 HARD_SWISH = "HardSwish"
 _SINCE = 14
+# Softplus(x) - x is below a float's last bit from here on.
+_LARGE = 17.0
 _SLOPE, _OFFSET = 1 / 6, 0.5
 
 
@@ -53,7 +57,29 @@ def name_activations(graph: Graph) -> Graph:
             for inner in rest:
                 editor.remove(inner)
             changed = True
+    for node in list(editor.nodes):
+        changed |= _softplus(editor, node)
     return editor.graph() if changed else graph
+
+
+def _softplus(editor: Editor, node: NodeProto) -> bool:
+    """Make one node of ``Where(x > large, x, Softplus(x))``; return whether it was one."""
+    if editor.writer(node.output[0], "Where") is None:
+        return False
+    asked, source, other = node.input
+    question, soft = editor.writer(asked, "Greater"), editor.writer(other, "Softplus")
+    if question is None or soft is None or list(soft.input) != [source]:
+        return False
+    if editor.only_reader(asked) is None or editor.only_reader(other) is None:
+        return False
+    bound = _scalar(editor, question.input[1])
+    if question.input[0] != source or bound is None or bound < _LARGE:
+        return False
+    made = helper.make_node("Softplus", [source], node.output, name=soft.name)
+    editor.replace(node, made)
+    editor.remove(question)
+    editor.remove(soft)
+    return True
 
 
 def _swish(editor: Editor, node: NodeProto) -> _Found | None:

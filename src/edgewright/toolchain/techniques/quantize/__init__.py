@@ -9,6 +9,10 @@ Weights of 7 bits are for x86 without VNNI, whose kernels add two products of 8 
 in 16: a full weight overflows there, one of half the range cannot. Where nothing
 could be quantized it raises: asked for int8, float is never the answer.
 
+Codes are kept codes: operators without 8-bit kernels are said in ones that have them
+(``native``), pictures of bytes are read as they are (``given``), and behind the last layers
+arithmetic is done in floats, which cost the same there and round nothing (``tail``).
+
 Source: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018; carried out by onnxruntime.quantization.
 """
@@ -22,6 +26,8 @@ from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.observe import batches, check_samples
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
+from edgewright.toolchain.techniques.quantize.given import codes_given
+from edgewright.toolchain.techniques.quantize.native import in_kernels_of_codes
 from edgewright.toolchain.techniques.quantize.static import (
     Method,
     activations,
@@ -70,8 +76,9 @@ def quantize(
     check_nodes(graph, skip)
     _check(graph)
     check_samples(graph, samples, "quantize")
-    feeds = batches(graph, samples, activations(graph))
-    result, notes = quantize_static(graph, feeds, method)
+    given = codes_given(in_kernels_of_codes(graph, skip), skip)
+    feeds = batches(given.graph, samples, activations(given.graph))
+    result, notes = quantize_static(given, feeds, method)
     return Applied(result, changed=True, notes=(_said(result, samples, method), *notes))
 
 

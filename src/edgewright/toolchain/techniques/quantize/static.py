@@ -12,6 +12,7 @@ import onnx
 from onnx import ModelProto, TensorProto
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
+from onnxruntime.quantization.operators.direct_q8 import QDQDirect8BitOp
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -23,9 +24,13 @@ from edgewright.toolchain.ir.tidy import tidy
 from edgewright.toolchain.techniques.quantize.calibrate import calibrate
 from edgewright.toolchain.techniques.quantize.choose import CHOOSERS, Range
 from edgewright.toolchain.techniques.quantize.fills import choose_ranges
+from edgewright.toolchain.techniques.quantize.given import Given, read_as_given
 from edgewright.toolchain.techniques.quantize.histogram import BINS
 from edgewright.toolchain.techniques.quantize.refine import Refinery
+from edgewright.toolchain.techniques.quantize.tail import answer_floats, behind_the_layers
 
+# The engine moves codes about in this one too; the quantizer's own table lacks it.
+QDQRegistry.setdefault("DepthToSpace", QDQDirect8BitOp)
 # Sorted: left to itself the quantizer walks a set, in an order that changes by the day.
 _OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 
@@ -69,12 +74,12 @@ class Method:
 
 
 def quantize_static(
-    graph: Graph, feeds: Iterable[Feed], method: Method
+    given: Given, feeds: Iterable[Feed], method: Method
 ) -> tuple[Graph, tuple[str, ...]]:
-    """Return ``graph`` in QDQ form and notes; it may hold no quantized weight at all.
+    """Return a graph in QDQ form and notes; it may hold no quantized weight at all.
 
     Args:
-        graph: A float graph.
+        given: A float graph.
         feeds: As ``calibrate`` takes them.
         method: How.
 
@@ -82,6 +87,7 @@ def quantize_static(
         QuantizeError: ONNX Runtime refuses the graph, or an activation is not finite.
         DataError: ``feeds`` do not fit the inputs.
     """
+    graph = given.graph
     with ort.quiet("quantize the graph", QuantizeError) as folder:
         onnx.save(graph.proto, folder / "float.onnx")
         # With the shapes and types of what is inside, which the quantizer goes by.
@@ -90,6 +96,27 @@ def quantize_static(
     bins = 0 if method.ranges == "minmax" else BINS
     spreads = calibrate(graph, feeds, list(kinds), bins=bins)
     chosen, notes = choose_ranges(graph, spreads, CHOOSERS[method.ranges])
+    chosen |= {name: reach for name, reach in given.ranges.items() if name in chosen}
+    behind = behind_the_layers(graph) - method.skip
+    floats = method.skip | behind
+    proto = _quantized(model, method, _tensors_data(chosen, kinds), floats)
+    read_as_given(proto, given)
+    refinery = Refinery(graph, proto)
+    if method.learned:
+        notes += refinery.round(feeds, _LARGEST[method.bits])
+    if method.correct:
+        notes += refinery.correct(feeds)
+    answer_floats(proto, floats)
+    names = [node.name for node in graph.proto.graph.node]
+    notes += _said("left as floats, as asked", [n for n in names if n in method.skip])
+    notes += _said("behind the last layers, in floats", [n for n in names if n in behind])
+    return tidy(proto), notes
+
+
+def _quantized(
+    model: ModelProto, method: Method, ranges: TensorsData, floats: frozenset[str]
+) -> ModelProto:
+    """Return what the quantizer makes of ``model``, which it changes."""
     with ort.quiet("quantize the graph", QuantizeError) as folder:
         quantizer = QDQQuantizer(
             model,
@@ -97,9 +124,9 @@ def quantize_static(
             method.bits == 7,
             QuantType.QInt8,
             QuantType.QUInt8,
-            _tensors_data(chosen, kinds),
+            ranges,
             [],
-            sorted(method.skip),
+            sorted(floats),
             _OPERATORS,
             _OPTIONS,
         )
@@ -107,22 +134,15 @@ def quantize_static(
         quantizer.model.save_model_to_file(
             folder / "int8.onnx", use_external_data_format=False
         )
-        proto = onnx.load(folder / "int8.onnx")
-    refinery = Refinery(graph, proto)
-    if method.learned:
-        notes += refinery.round(feeds, _LARGEST[method.bits])
-    if method.correct:
-        notes += refinery.correct(feeds)
-    left = [node.name for node in graph.proto.graph.node if node.name in method.skip]
-    return tidy(proto), (*notes, *_said(left))
+        return onnx.load(folder / "int8.onnx")
 
 
-def _said(left: Sequence[str]) -> tuple[str, ...]:
-    """Return the note on nodes that were left out as asked."""
-    if not left:
+def _said(what: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the note on nodes that are not quantized."""
+    if not names:
         return ()
-    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-    return (f"left as floats, as asked: {', '.join(left[:_NAMED])}{more}",)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (f"{what}: {', '.join(names[:_NAMED])}{more}",)
 
 
 def activations(graph: Graph) -> list[str]:

@@ -1,0 +1,139 @@
+"""Before quantizing: write a float graph in operators that compute with codes.
+
+An engine has 8-bit kernels for some operators only; between them it unfolds codes to
+floats and folds them again. What can be said in others that it has is said in those, and
+answers the same up to rounding:
+
+- A mean over all of a picture is a GlobalAveragePool.
+- A ConvTranspose whose windows touch and never overlap is a convolution of single points
+  that answers every point of a window as a channel, and DepthToSpace.
+- Channels moved to the end of a flat list are moved there while it is still a picture:
+  between convolutions a picture lies like that already.
+"""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, helper
+
+from edgewright.toolchain.ir.edit import Editor
+from edgewright.toolchain.ir.graph import Graph, has_subgraphs
+from edgewright.toolchain.ir.shapes import Shape, shapes_of
+
+_PLANE = 4
+# A ConvTranspose that does nothing but what its kernel and strides say.
+_PLAIN: Mapping[str, object] = {
+    "group": 1, "dilations": [1, 1], "output_padding": [0, 0], "pads": [0] * 4,
+    "output_shape": None, "auto_pad": b"NOTSET",
+}  # fmt: skip
+_Shapes = Mapping[str, Shape]
+
+
+def in_kernels_of_codes(graph: Graph, skip: frozenset[str]) -> Graph:
+    """Return ``graph`` so written; nodes named in ``skip`` stay as they are.
+
+    Nodes keep their names where they do what they did.
+    """
+    if has_subgraphs(graph.proto):
+        return graph
+    editor, shapes = Editor(graph), shapes_of(graph)
+    changed = False
+    for node in list(editor.nodes):
+        if node.name in skip or node.domain not in {"", "ai.onnx"}:
+            continue
+        if node.op_type == "ReduceMean":
+            changed |= _pool(editor, node, shapes)
+        elif node.op_type == "ConvTranspose":
+            changed |= _windows(editor, node, shapes)
+        elif node.op_type == "Transpose":
+            changed |= _channels_last(editor, node, shapes)
+    return editor.graph() if changed else graph
+
+
+def _pool(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
+    """Make a mean over all axes behind the channels a pool."""
+    options = _options(node)
+    shape = shapes.get(node.input[0], ())
+    axes = options.get("axes")
+    if axes is None and len(node.input) > 1:
+        axes = editor.values(node.input[1])
+    rank = len(shape)
+    if axes is None or rank <= 2:
+        return False
+    if sorted(int(axis) % rank for axis in axes) != list(range(2, rank)):
+        return False
+    answer = node.output[0]
+    kept = bool(options.get("keepdims", 1))
+    pooled = answer if kept else editor.free_name(f"{answer}_pooled")
+    pool = helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=node.name)
+    if not kept:
+        flat = helper.make_node("Flatten", [pooled], [answer], name=f"{node.name}_flat")
+        editor.insert(pool, node)
+        pool = flat
+    editor.replace(node, pool)
+    return True
+
+
+def _windows(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
+    """Make a ConvTranspose without overlap a Conv of points and DepthToSpace."""
+    if not editor.is_weight(node.input[1]) or len(shapes.get(node.input[0], ())) != _PLANE:
+        return False
+    weight = editor.weight(node.input[1])  # from, to, rows, columns
+    options = _options(node)
+    rows, columns = weight.shape[2:]
+    if rows != columns or list(options.get("strides", [1, 1])) != [rows, columns] or rows < 2:
+        return False
+    if any(options.get(name, usual) != usual for name, usual in _PLAIN.items()):
+        return False
+    bias = node.input[2] if len(node.input) > 2 else ""
+    if bias and not editor.is_weight(bias):
+        return False
+    taken, made = weight.shape[:2]
+    points = weight.transpose(1, 2, 3, 0).reshape(made * rows * columns, taken, 1, 1)
+    inputs = [node.input[0], editor.constant(f"{node.input[1]}_points", points)]
+    if bias:
+        each = np.repeat(editor.weight(bias), rows * columns)
+        inputs.append(editor.constant(f"{bias}_points", each))
+    deep = editor.free_name(f"{node.output[0]}_deep")
+    conv = helper.make_node("Conv", inputs, [deep], name=node.name, kernel_shape=[1, 1])
+    wide = helper.make_node(
+        "DepthToSpace", [deep], [node.output[0]], name=f"{node.name}_wide",
+        blocksize=int(rows), mode="CRD",
+    )  # fmt: skip
+    editor.insert(conv, node)
+    editor.replace(node, wide)
+    return True
+
+
+def _channels_last(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
+    """Transpose a picture before its points become a list, not the list after."""
+    view = editor.writer(node.input[0], "Reshape", "Flatten")
+    if view is None or editor.only_reader(view.output[0]) is not node:
+        return False
+    if list(_options(node).get("perm", [])) != [0, 2, 1]:
+        return False
+    channels, *plane = shapes.get(view.input[0], ())[1:] or (None,)
+    listed = shapes.get(view.output[0], ())[1:]
+    if not isinstance(channels, int) or len(plane) != _PLANE - 2:
+        return False
+    points = [size for size in plane if isinstance(size, int)]
+    if len(points) != len(plane) or listed != (channels, prod(points)):
+        return False
+    moved = editor.free_name(f"{view.input[0]}_channels_last")
+    shape = editor.constant(
+        f"{node.output[0]}_shape", np.array([0, prod(points), channels], np.int64)
+    )
+    first = helper.make_node(
+        "Transpose", [view.input[0]], [moved], name=node.name, perm=[0, 2, 3, 1]
+    )
+    last = helper.make_node("Reshape", [moved, shape], [node.output[0]], name=view.name)
+    editor.insert(first, node)
+    editor.replace(node, last)
+    editor.remove(view)
+    return True
+
+
+def _options(node: NodeProto) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}

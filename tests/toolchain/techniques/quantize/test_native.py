@@ -1,0 +1,152 @@
+"""What is written in other operators before quantizing answers the same."""
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from tests.sim.models import model
+
+from edgewright.toolchain.ir.load import check
+from edgewright.toolchain.ir.samples import Samples
+from edgewright.toolchain.techniques.quantize import quantize
+from edgewright.toolchain.techniques.quantize.native import in_kernels_of_codes
+
+node = helper.make_node
+MAP = ["n", 4, 6, 6]
+NONE: frozenset[str] = frozenset()
+
+
+def _draw(*shape):
+    return np.random.default_rng(sum(shape)).normal(0.0, 1.0, shape).astype(np.float32)
+
+
+def _graph(nodes, weights, *, y, x=MAP):
+    return check(
+        model(
+            nodes, weights, inputs={"x": (TensorProto.FLOAT, x)},
+            outputs={"y": (TensorProto.FLOAT, y)},
+        ),
+        "m",
+    )  # fmt: skip
+
+
+def _run(graph, x):
+    return onnxruntime.InferenceSession(graph.to_bytes()).run(None, {"x": x})[0]
+
+
+def _rewritten(graph, *gone):
+    """Return what ``graph`` becomes, which answers the same for one sample and for three."""
+    made = in_kernels_of_codes(graph, NONE)
+    for count in (1, 3):
+        x = _draw(count, *graph.inputs[0].shape[1:])
+        before, after = _run(graph, x), _run(made, x)
+        assert before.shape == after.shape
+        assert np.abs(before - after).max() <= 1e-5 * np.abs(before).max()
+    assert not set(gone) & set(made.operators)
+    return made
+
+
+def _mean(axes, *, kept, x=MAP):
+    y = [*x[:2], *([1] * (len(x) - 2) if kept else [])]
+    mean = node("ReduceMean", ["x", "axes"], ["y"], name="mean", keepdims=int(kept))
+    return _graph([mean], {"axes": np.array(axes, np.int64)}, x=x, y=y)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(("axes", "x"), [([2, 3], MAP), ([-1, -2], MAP), ([2], ["n", 4, 9])])
+def test_a_mean_over_the_picture_is_a_pool(axes, x, kept):
+    """However its axes are told; a list without them stays one."""
+    made = _rewritten(_mean(axes, kept=kept, x=x), "ReduceMean")
+
+    assert made.operators["GlobalAveragePool"] == 1
+    assert made.proto.graph.node[0].name == "mean"
+
+
+@pytest.mark.parametrize("axes", [[1], [3], [1, 2, 3], [0, 2, 3]])
+def test_another_mean_is_left_alone(axes):
+    """Over channels, or over one side of the picture."""
+    shape = [1 if axis in axes else size for axis, size in enumerate(MAP)]
+    mean = node("ReduceMean", ["x", "axes"], ["y"], keepdims=1)
+    graph = _graph([mean], {"axes": np.array(axes, np.int64)}, y=shape)
+
+    assert in_kernels_of_codes(graph, NONE) is graph
+
+
+def _transposed(side=2, stride=2, *, bias=True, **more):
+    weights = {"w": _draw(4, 3, side, side)} | ({"b": _draw(3)} if bias else {})
+    wide = node(
+        "ConvTranspose", ["x", *weights], ["y"], name="up", strides=[stride, stride], **more
+    )
+    return _graph([wide], weights, y=["n", 3, "h", "w"])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("side", [2, 3])
+def test_windows_that_touch_are_points_with_more_channels(side, bias):
+    """A ConvTranspose without overlap is a Conv of points, under the same name."""
+    made = _rewritten(_transposed(side, side, bias=bias), "ConvTranspose")
+
+    assert made.operators == {"Conv": 1, "DepthToSpace": 1}
+    assert made.proto.graph.node[0].name == "up"
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        _transposed(3, 2), _transposed(1, 1), _transposed(2, 2, pads=[1, 1, 1, 1]),
+        _transposed(2, 2, output_padding=[1, 1]), _transposed(2, 2, auto_pad="SAME_UPPER"),
+        _transposed(2, 2, dilations=[2, 2]),
+    ],
+)  # fmt: skip
+def test_windows_that_overlap_or_are_cut_stay(graph):
+    """Also those with gaps, borders, or nothing to gain."""
+    assert in_kernels_of_codes(graph, NONE) is graph
+
+
+def _listed(perm=(0, 2, 1), shape=(0, 4, 36), y=("n", 36, 4)):
+    nodes = [
+        node("Reshape", ["x", "s"], ["list"], name="list"),
+        node("Transpose", ["list"], ["y"], name="turn", perm=perm),
+    ]
+    return _graph(nodes, {"s": np.array(shape, np.int64)}, y=list(y))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 36), (-1, 4, 36), (0, 4, -1)])
+def test_channels_go_last_while_it_is_a_picture(shape):
+    """Not in the list after it."""
+    made = _rewritten(_listed(shape=shape))
+
+    assert [n.op_type for n in made.proto.graph.node] == ["Transpose", "Reshape"]
+
+
+@pytest.mark.parametrize(
+    "graph", [_listed(shape=(0, 9, 16), y=("n", 16, 9)), _listed((1, 0, 2), y=(4, "n", 36))]
+)
+def test_a_list_that_is_cut_elsewhere_stays(graph):
+    """Its rows are not the channels, or another axis moves."""
+    assert in_kernels_of_codes(graph, NONE) is graph
+
+
+def test_what_is_left_out_is_not_rewritten():
+    """Nodes that compute with floats gain nothing by it."""
+    for graph in (_transposed(), _mean([2, 3], kept=True)):
+        assert in_kernels_of_codes(graph, frozenset({"up", "mean"})) is graph
+
+
+def test_the_wide_layer_computes_in_codes_all_the_way():
+    """No float runs between two layers of an 8-bit model with a ConvTranspose."""
+    weights = {"w": _draw(4, 3, 2, 2), "v": _draw(5, 3, 3, 3)}
+    nodes = [
+        node("ConvTranspose", ["x", "w"], ["wide"], name="up", strides=[2, 2]),
+        node("Conv", ["wide", "v"], ["y"], name="conv"),
+    ]
+    graph = _graph(nodes, weights, y=["n", 5, 10, 10])
+    x = _draw(40, 4, 6, 6)
+
+    made = quantize(graph, Samples({"x": x})).graph
+
+    before, after = _run(graph, x), _run(made, x)
+    assert np.abs(before - after).mean() < 0.02 * np.abs(before).mean()
+    folds = [n for n in made.proto.graph.node if n.op_type == "QuantizeLinear"]
+    moved = next(n for n in made.proto.graph.node if n.op_type == "DepthToSpace")
+    assert {moved.output[0]} <= {n.input[0] for n in folds}
