@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from tests.sim.models import model
 
 from edgewright.toolchain.ir.load import check, load
 from edgewright.toolchain.techniques.fuse import fuse
-from edgewright.toolchain.techniques.fuse.activations import name_activations
+from edgewright.toolchain.techniques.fuse.activations import name_activations, name_gelus
 from edgewright.toolchain.techniques.fuse.affine import (
     ARITHMETIC,
     BATCH_NORM,
@@ -615,3 +616,57 @@ def test_a_softplus_that_is_cut_short_is_one_node():
 def test_another_choice_than_a_softplus_stays(graph):
     """It is cut where it shows, or the other way round."""
     assert name_activations(graph) is graph
+
+
+def _gelu(*, opset, order=0, root=2**0.5, half=0.5):
+    """Return GELU written out, its last two products in one of four orders."""
+    products = [
+        [node("Mul", ["h", "c"], ["d"]), node("Mul", ["x", "d"], ["y"])],
+        [node("Mul", ["c", "h"], ["d"]), node("Mul", ["d", "x"], ["y"])],
+        [node("Mul", ["x", "c"], ["d"]), node("Mul", ["d", "h"], ["y"])],
+        [node("Mul", ["c", "x"], ["d"]), node("Mul", ["h", "d"], ["y"])],
+    ][order]
+    nodes = [
+        node("Div", ["x", "s"], ["a"]),
+        node("Erf", ["a"], ["b"]),
+        node("Add", ["b", "o"], ["c"]),
+        *products,
+    ]
+    scalars = {"s": root, "o": 1.0, "h": half}
+    weights = {name: np.float32(value) for name, value in scalars.items()}
+    inputs, outputs = {"x": (TensorProto.FLOAT, MAP)}, {"y": (TensorProto.FLOAT, MAP)}
+    return check(model(nodes, weights, inputs=inputs, outputs=outputs, opset=opset), "m")
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_a_gelu_is_one_node_where_there_is_one(order):
+    """From operator set 20 on, in whatever order its factors stand."""
+    graph = _gelu(opset=20, order=order)
+
+    made = fuse(graph).graph
+
+    assert made.operators == {"Gelu": 1}
+    _same(graph, made)
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_a_gelu_is_written_as_engines_know_it(order, tmp_path):
+    """Before, the engine makes one node of it when it loads the model."""
+    graph = _gelu(opset=18, order=order)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "run.onnx")
+
+    made = fuse(graph).graph
+
+    onnxruntime.InferenceSession(made.to_bytes(), options)
+    assert [n.op_type for n in onnx.load(tmp_path / "run.onnx").graph.node] == ["Gelu"]
+    _same(graph, made)
+    assert not fuse(made).changed
+
+
+@pytest.mark.parametrize("changed", [{"root": 2.0}, {"half": 0.25}])
+def test_what_only_looks_like_a_gelu_stays(changed):
+    """Another root or another factor."""
+    graph = _gelu(opset=20, **changed)
+
+    assert name_gelus(graph) is graph
