@@ -7,7 +7,9 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from tests.sim.models import write_data, write_model
 
 from edgewright.cli import main
 from edgewright.cli.ask import _devices
@@ -73,6 +75,22 @@ def test_enter_alone_takes_the_defaults(place):
         "--accuracy-drop", "1", "--worst-class-drop", "3", "-o", "out/m",
     ]  # fmt: skip
     assert not (place / "out").exists()
+
+
+@pytest.mark.slow
+def test_what_a_class_may_lose_is_what_its_samples_can_prove(tmp_path):
+    """By default one lost answer of the smallest class does not leave it undecided."""
+    write_model(tmp_path / "m.onnx")
+    data = write_data(tmp_path / "d.npz")
+    with np.load(data) as held:
+        fewest = np.bincount(held["evaluate_labels"]).min()
+
+    _, said = _asked(tmp_path, _answers())
+
+    words = _command(said)
+    limit = float(words[words.index("--worst-class-drop") + 1])
+    assert 475 / fewest <= limit < 475 / fewest + 1
+    assert f"Your smallest class is judged by {fewest} samples" in said
 
 
 @pytest.mark.slow

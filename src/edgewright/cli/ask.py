@@ -5,7 +5,9 @@ can be used. What comes out is the command, to type or to run.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from math import ceil
 from pathlib import Path
 from shlex import join
 from textwrap import fill
@@ -47,12 +49,13 @@ def ask(model: str = "") -> tuple[list[str], bool]:
     model = _question("Which model?", _model, default=model, about=(
         "An ONNX file, or a model of a framework that edgewright import takes.",
     ))  # fmt: skip
-    words = ["optimize", model, *_data()]
+    data = _data()
+    words = ["optimize", model, *data]
     device = _choice("Which device is it for?", _devices())
     words += ["--device", device] if device != "host" else []
     words += ["--goal", _choice("What matters most?", _GOALS)]
     _say("Now the limits that must hold. 'none' takes a default away.")
-    for title, flag, default, check, about in _limits():
+    for title, flag, default, check, about in _limits(_fewest(model, data)):
         # A contract always limits what is lost; all of it is no limit.
         free = "100" if check is _points else ""
         found = _question(title, _limit(check, free), default=default, about=(about,))
@@ -96,7 +99,9 @@ def _question(
     """Return an answer that ``check`` takes; it is asked again until there is one."""
     print(f"\n{title}")
     for line in about:
-        print(fill(line, width=_WIDE, initial_indent="  ", subsequent_indent=" " * 6))
+        # In a list what wraps goes on under the description, which two blanks set off.
+        hang = 2 + line.rfind("  ") + 2 if "  " in line.strip() else 2
+        print(fill(line, width=_WIDE, initial_indent="  ", subsequent_indent=" " * hang))
     offered = f" [{default}]" if default else ""
     while True:
         try:
@@ -199,15 +204,42 @@ def _points(answer: str) -> float:
     return points
 
 
-def _limits() -> Iterator[tuple[str, str, str, Callable[[str], object], str]]:
+def _fewest(model: str, data: Sequence[str]) -> int:
+    """Return how many samples the smallest class is judged by; 0 where that is not known.
+
+    What is wrong with the data is for ``optimize`` to say.
+    """
+    if "--data" not in data or Path(model).suffix != ".onnx":
+        return 0
+    from edgewright.toolchain.planner import inputs
+
+    metric = data[data.index("--metric") + 1] if "--metric" in data else ""
+    order = inputs.Order(model=model, data=data[data.index("--data") + 1], metric=metric)
+    try:
+        labels = inputs.read(order).data.labels
+    except EdgewrightError:
+        return 0
+    return min(Counter(labels.tolist()).values()) if labels is not None else 0
+
+
+def _limits(fewest: int) -> Iterator[tuple[str, str, str, Callable[[str], object], str]]:
     """Yield title, flag, default, how an answer is checked, and what it is."""
+    worst, about = "3", "A class of 90 samples cannot prove less than 3.3, one of 300 than 1."
+    if fewest:
+        # With 95 %: none lost of n is at most 3.0 / n, one at most 4.75 / n.
+        none, one = 300 / fewest, 475 / fewest
+        worst = str(max(3, ceil(one)))
+        about = (
+            f"Your smallest class is judged by {fewest} samples: if none of its answers is "
+            f"lost that proves {none:.2g} points, if one is {one:.2g}."
+        )
     yield (
         "How much accuracy may be lost?", "--accuracy-drop", "1", _points,
         "In points, overall, with 95 % confidence: 1 is from 97 % to 96 %.",
     )  # fmt: skip
     yield (
-        "How much may any one class lose?", "--worst-class-drop", "3", _points,
-        "In points. A class of 90 samples cannot prove less than 3.3, one of 300 than 1.",
+        "How much may any one class lose?", "--worst-class-drop", worst, _points,
+        f"In points. {about}",
     )  # fmt: skip
     yield (
         "How large may the model's files be?", "--max-size", "", parse_bytes,
