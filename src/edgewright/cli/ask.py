@@ -213,9 +213,9 @@ def _fewest(model: str, data: Sequence[str]) -> int:
         return 0
     from edgewright.toolchain.planner import inputs
 
-    metric = data[data.index("--metric") + 1] if "--metric" in data else ""
-    order = inputs.Order(model=model, data=data[data.index("--data") + 1], metric=metric)
+    metric = data[data.index("--metric") + 1] if "--metric" in data else "auto"
     try:
+        order = inputs.Order(model=model, data=data[data.index("--data") + 1], metric=metric)
         labels = inputs.read(order).data.labels
     except EdgewrightError:
         return 0
