@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from tests.sim.models import quarters
+from onnx import TensorProto, helper
+from tests.sim.models import model, quarters
 
 from edgewright.bundle.manifest import Policy
 from edgewright.core import profile
@@ -127,3 +129,24 @@ def test_an_unknown_wish_is_a_value_error():
     """The calling programmer's mistake; users are refused before."""
     with pytest.raises(ValueError, match="quantization must be one of"):
         replace(RECIPE, quantization="int2")
+
+
+def _wide(side):
+    """Return a product with a matrix of ``side`` by ``side`` floats."""
+    product = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
+    weights = {"w": np.ones((side, side), np.float32)}
+    spec = (TensorProto.FLOAT, ["n", side])
+    return check(model([product], weights, inputs={"x": spec}, outputs={"y": spec}), "m")
+
+
+def test_large_matrices_may_stay_codes_in_memory():
+    """As int8, and as int4 where memory is limited: they take longer."""
+    limited = replace(RECIPE, contract=Contract(peak_memory_bytes=1 << 30))
+
+    def codes(recipe, side):
+        names = [c.name for c in make_plan(recipe, PI, _wide(side)).candidates]
+        return [name for name in names if name.endswith("-codes")]
+
+    assert codes(RECIPE, 512) == ["int8-codes"]
+    assert codes(limited, 512) == ["int8-codes", "int4-codes"]
+    assert codes(limited, 64) == []

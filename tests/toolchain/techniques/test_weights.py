@@ -18,6 +18,7 @@ from edgewright.toolchain.ir.codes import (
     binary,
     by_block,
     by_channel,
+    by_input_block,
     integers,
     ternary,
 )
@@ -398,3 +399,103 @@ def _two_matrices(first, second):
 
 def _run(graph):
     return onnxruntime.InferenceSession(graph.to_bytes()).run(None, {"image": IMAGES})[0]
+
+
+@given(
+    weight=hnp.arrays(np.float32, (64, 5), elements=st.floats(-1e6, 1e6, width=32)),
+    transposed=st.booleans(),
+)
+def test_a_block_of_inputs_shares_a_scale(weight, transposed):
+    """Whichever way the matrix lies, its codes and scales are those of its transpose."""
+    given_as = np.ascontiguousarray(weight.T) if transposed else weight
+
+    codes = by_input_block(given_as, integers(8), 32, transposed=transposed)
+
+    assert codes.scale.size == 2 * 5
+    assert _within_half_a_step(codes, given_as)
+    other = by_input_block(
+        np.ascontiguousarray(given_as.T), integers(8), 32, transposed=not transposed
+    )
+    assert (codes.real() == other.real().T).all()
+
+
+def _matrices(*, transposed=False, alpha=1.0, inputs=256):
+    """Return a Gemm of some size and a MatMul behind it, and inputs for both."""
+    draw = np.random.default_rng(0)
+    first = draw.normal(0, 0.1, (inputs, 128)).astype(np.float32)
+    weights = {
+        "v": np.ascontiguousarray(first.T) if transposed else first,
+        "b": draw.normal(size=128).astype(np.float32),
+        "w": draw.normal(0, 0.1, (128, 256)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node(
+            "Gemm", ["x", "v", "b"], ["h"], name="first", transB=int(transposed), alpha=alpha
+        ),
+        helper.make_node("MatMul", ["h", "w"], ["y"], name="last"),
+    ]
+    graph = check(
+        model(
+            nodes, weights, inputs={"x": (TensorProto.FLOAT, ["n", inputs])},
+            outputs={"y": (TensorProto.FLOAT, ["n", 256])}, opset=18,
+        ),
+        "m",
+    )  # fmt: skip
+    return graph, draw.normal(size=(9, inputs)).astype(np.float32)
+
+
+def _answers_and_kinds(graph, x, folder):
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "run.onnx")
+    session = onnxruntime.InferenceSession(graph.to_bytes(), options)
+    kinds = [node.op_type for node in onnx.load(folder / "run.onnx").graph.node]
+    return session.run(None, {"x": x})[0], kinds
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "learned"])
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize(("form", "apart"), [("int8", 0.02), ("int4", 0.2)])
+def test_codes_stay_codes_in_memory(form, apart, transposed, rounding, tmp_path):
+    """The engine multiplies with them: no float of a matrix is left when it has loaded."""
+    graph, x = _matrices(transposed=transposed)
+
+    applied = load_technique("weights").apply(
+        graph, {"form": form, "memory": "codes", "rounding": rounding}, Samples({"x": x})
+    )
+
+    before, _ = _answers_and_kinds(graph, x, tmp_path)
+    after, kinds = _answers_and_kinds(applied.graph, x, tmp_path)
+    assert kinds == ["MatMulNBits", "MatMulNBits"]
+    assert np.abs(after - before).mean() < apart * np.abs(before).mean()
+    assert any("2 of them" in n and "stay codes in memory" in n for n in applied.notes)
+
+
+def test_what_no_product_of_codes_takes_is_unfolded(tmp_path):
+    """A product with a factor, or of a size no block divides; the file is as small."""
+    for graph, x in (_matrices(alpha=0.5), _matrices(inputs=272)):
+        applied = narrow(graph, form="int8", memory="codes")
+
+        after, kinds = _answers_and_kinds(applied.graph, x, tmp_path)
+        before, _ = _answers_and_kinds(graph, x, tmp_path)
+        assert kinds.count("MatMulNBits") == 1
+        assert np.abs(after - before).mean() < 0.02 * np.abs(before).mean()
+        assert applied.graph.weight_bytes < 0.27 * graph.weight_bytes
+
+
+def test_other_forms_say_that_they_are_unfolded():
+    """Halves, three values and two are no codes an engine multiplies with."""
+    graph, _ = _matrices()
+
+    applied = narrow(graph, form="float16", memory="codes")
+
+    assert applied.graph.digest == narrow(graph, form="float16").graph.digest
+    assert applied.notes[-1] == "float16 is unfolded to floats when the model is loaded"
+
+
+def test_codes_in_memory_are_not_stored_twice():
+    """What was stored in fewer bits is refused a second time, however it was stored."""
+    graph, _ = _matrices()
+    once = narrow(graph, form="int8", memory="codes").graph
+
+    with pytest.raises(QuantizeError, match="stored in fewer bits already"):
+        narrow(once, form="int8")

@@ -95,6 +95,30 @@ def by_block(weight: npt.NDArray[np.float32], coder: Coder, size: int) -> Codes:
     return Codes(codes.values, codes.scale, weight.shape)
 
 
+def by_input_block(
+    weight: npt.NDArray[np.float32], coder: Coder, size: int, *, transposed: bool
+) -> Codes:
+    """Return a matrix with one scale per ``size`` inputs of each output.
+
+    The codes have the shape (blocks, size, outputs), transposed (outputs, blocks, size).
+
+    Args:
+        weight: float32, finite, (inputs, outputs), transposed the other way round.
+        coder: What makes codes along an axis.
+        size: Inputs a block; divides their number.
+        transposed: Whether a row is an output.
+    """
+    if transposed:
+        codes = by_block(weight, coder, size)
+        rows = (weight.shape[0], -1)
+        wide = codes.values.reshape(*rows, size)
+        return Codes(wide, codes.scale.reshape(*rows, 1), weight.shape)
+    turned = by_input_block(np.ascontiguousarray(weight.T), coder, size, transposed=True)
+    values = np.ascontiguousarray(turned.values.transpose(1, 2, 0))
+    scale = np.ascontiguousarray(turned.scale.transpose(1, 2, 0))
+    return Codes(values, scale, weight.shape)
+
+
 def along(weight: npt.NDArray[np.float32], axis: int | None, bits: int) -> Codes:
     """Return ``weight`` with one scale per slice along ``axis``, or one for all.
 

@@ -37,6 +37,7 @@ _NARROW = (
     "where full weights overflow"
 )
 _AS_FLOATS = "computed with as floats, so that an answer takes as long as before"
+_AS_CODES = "which stay codes in memory; matrices are multiplied as such"
 # A token among the nodes to skip: what ``patterns.known_bad`` finds in the graph at hand.
 KNOWN_BAD = "@known-bad"
 # Another: the first layers, where ``stem`` measured that they are faster in floats.
@@ -52,11 +53,14 @@ PRECISIONS = tuple(_FORMS)
 
 # From this share of weights in matrices on, quantizing activations in every run may pay.
 _MOSTLY = 0.3
+# A matrix as large as this is read from memory for every answer, not from a cache.
+_LARGE_BYTES = 256 << 10
 
+_SHARES = {"int8": "a quarter", "int4": "a sixth"}
 _WEIGHTS = {
     "fp16": ("float16", "channel", f"half the weight bytes, {_AS_FLOATS}"),
-    "int8": ("int8", "channel", f"a quarter of the weight bytes, {_AS_FLOATS}"),
-    "int4": ("int4", "32", f"a sixth of the weight bytes, {_AS_FLOATS}"),
+    "int8": ("int8", "channel", f"{_SHARES['int8']} of the weight bytes, {_AS_FLOATS}"),
+    "int4": ("int4", "32", f"{_SHARES['int4']} of the weight bytes, {_AS_FLOATS}"),
 }
 
 
@@ -79,7 +83,7 @@ def make_plan(recipe: Recipe, device: DeviceProfile, graph: Graph) -> Plan:
         candidates.append(CandidatePlan("fused", (_FUSE,), choosable=True))
     for form in ("fp16", "int8", "int4"):
         if asked in {"auto", form}:
-            candidates += _narrow(form, device, graph)
+            candidates += _narrow(form, device, graph, recipe)
     if recipe.graph_level != _FUSE.settings["level"]:
         candidates = [_levelled(one, recipe.graph_level) for one in candidates]
     candidates = [pinned(one, recipe.precision) for one in candidates]
@@ -94,11 +98,21 @@ def make_plan(recipe: Recipe, device: DeviceProfile, graph: Graph) -> Plan:
     )
 
 
-def _narrow(form: str, device: DeviceProfile, graph: Graph) -> list[CandidatePlan]:
+def _narrow(
+    form: str, device: DeviceProfile, graph: Graph, recipe: Recipe
+) -> list[CandidatePlan]:
     """Return the candidates with weights of ``form``, the gentlest first."""
     kind, block, reason = _WEIGHTS[form]
     stored = Step("weights", {"form": kind, "block": block}, reason)
     found = [CandidatePlan(f"{form}-weights", (_FUSE, stored), choosable=True)]
+    # Of four bits they take longer than floats, so it has to be for the memory.
+    worth = form == "int8" or (
+        form == "int4" and recipe.contract.peak_memory_bytes is not None
+    )
+    if worth and _in_large_matrices(graph):
+        settings = {**stored.settings, "memory": "codes"}
+        kept = Step("weights", settings, f"{_SHARES[form]} of the weight bytes, {_AS_CODES}")
+        found.append(CandidatePlan(f"{form}-codes", (_FUSE, kept), choosable=True))
     if form == "int4":
         found.append(CandidatePlan("int4-learned", (_FUSE, _learned(stored)), choosable=True))
     if form == "int8":
@@ -184,6 +198,17 @@ def _matrices(graph: Graph) -> float:
     for layer in layers_of(graph):
         held[not layer.operator.startswith("Conv")] += layer.weight_bytes
     return held[True] / held.total() if held else 0.0
+
+
+def _in_large_matrices(graph: Graph) -> bool:
+    """Return whether most weight bytes are in matrices that are large."""
+    layers = layers_of(graph)
+    large = [
+        layer.weight_bytes
+        for layer in layers
+        if layer.operator in {"MatMul", "Gemm"} and layer.weight_bytes >= _LARGE_BYTES
+    ]
+    return sum(large) > _MOSTLY * sum(layer.weight_bytes for layer in layers)
 
 
 def _why_not(technique: str, asked: str) -> str:

@@ -167,6 +167,7 @@ TECHNIQUES = {
                 "form": ("float16", "int8", "int4", "ternary", "binary"),
                 "block": ("channel", "32", "64", "128"),
                 "rounding": ("nearest", "learned"),
+                "memory": ("floats", "codes"),
             },
             moves=0.15,
             free=_NODES,

@@ -2,7 +2,9 @@
 
 Every large float weight, whatever operator reads it, becomes its codes followed by the
 nodes that give the float back, as ``unfold`` writes them. An engine computes these once,
-when it loads the model: the file shrinks, an answer takes as long as before. What is too
+when it loads the model: the file shrinks, an answer takes as long as before. In memory
+there are the floats then, and for a while both. So matrices can be kept as codes there
+too, for the product with codes that engines have. What is too
 small to pay, or does not fit the format, stays as it is and is named. So does a vector,
 unless halved: biases and the scales of norms are a thousandth of the bytes, and as int4
 cost a sentence encoder .07 of its cosine. Where nothing paid it raises.
@@ -16,7 +18,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, version_converter
 
 from edgewright.core.errors import QuantizeError
-from edgewright.toolchain.ir.codes import CODERS, Codes, by_block, by_channel
+from edgewright.toolchain.ir.codes import CODERS, Codes, by_block, by_channel, by_input_block
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
 from edgewright.toolchain.ir.learn import Learned, Wanted, learn, said
 from edgewright.toolchain.ir.linear import layers_of
@@ -24,11 +26,11 @@ from edgewright.toolchain.ir.observe import batches, check_samples
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.ir.tidy import tidy
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
-from edgewright.toolchain.techniques.weights.unfold import Stored, coded, half
+from edgewright.toolchain.techniques.weights.unfold import Stored, coded, half, in_place
 
 # The largest code; 0 where there are two, -1 and 1.
 _LARGEST = {"int8": 127, "int4": 7, "ternary": 1, "binary": 0}
-# Since this opset Cast knows int4, and this IR version goes with it.
+# Since this opset Cast knows int4 and DequantizeLinear blocks; the IR version goes with it.
 _INT4_OPSET, _INT4_IR = 21, 10
 # A node, with its name and what it reads.
 _NODE_BYTES = 60
@@ -39,6 +41,10 @@ _LARGEST_HELD = {
     "binary": float(np.finfo(np.float32).max) / 4,
 }
 _NAMED = 5
+# Kept as codes in memory: the forms, the sizes a block can have, and the fewest bytes of
+# floats for which that is worth a block's scales.
+_IN_PLACE, _BLOCKS, _LARGE = frozenset({"int8", "int4"}), (128, 64, 32), 64 << 10
+_UNFOLDS = frozenset({"Cast", "DequantizeLinear"})
 _NARROW = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.FLOAT16)
 
 
@@ -47,6 +53,7 @@ def narrow(
     *,
     form: str,
     block: str = "channel",
+    memory: str = "floats",
     samples: Samples | None = None,
     skip: frozenset[str] = frozenset(),
 ) -> Applied:
@@ -56,6 +63,9 @@ def narrow(
         graph: Any float graph.
         form: ``float16``, ``int8``, ``int4``, ``ternary`` or ``binary``.
         block: What shares a scale: ``channel``, or how many weights in a row.
+        memory: What large matrices are there once the model is loaded, ``floats`` or
+            ``codes``; of these, 128 inputs of an output share a scale where ``block``
+            does not say how many.
         samples: Real inputs, to round by what answers lose; None to round to the nearest,
             as ``float16`` and what is no layer's own weight are in any case.
         skip: Nodes of ``graph``, by name, whose weights stay as they are.
@@ -65,6 +75,31 @@ def narrow(
         QuantizeError: No weight pays, or the graph has parts that are not looked into.
     """
     check_nodes(graph, skip)
+    _check(graph)
+    in_place = memory == "codes" and form in _IN_PLACE
+    proto = _raised(graph.copy()) if form == "int4" or in_place else graph.copy()
+    asked = {
+        name: node.name
+        for node in graph.proto.graph.node
+        if node.name in skip
+        for name in node.input
+    }
+    stored = _Store(graph, form, block, asked, in_place=in_place)
+    if samples is not None:
+        stored.learn(samples)
+    stored.rewrite(proto)
+    if not stored.count:
+        raise QuantizeError(
+            f"none of {stored.seen} float weights could be stored as {form}: {stored.left()}",
+            hint="Leave this technique out of the recipe for this model.",
+        )
+    notes = stored.notes()
+    if memory == "codes" and not in_place:
+        notes += (f"{form} is unfolded to floats when the model is loaded",)
+    return Applied(tidy(proto), changed=True, notes=notes)
+
+
+def _check(graph: Graph) -> None:
     if has_subgraphs(graph.proto):
         raise QuantizeError(
             "the graph holds graphs of its own (If, Loop, Scan)",
@@ -75,36 +110,30 @@ def narrow(
             "weights of the graph are stored in fewer bits already",
             hint="Give the float model it was made from.",
         )
-    proto = _raised(graph.copy()) if form == "int4" else graph.copy()
-    asked = {
-        name: node.name
-        for node in graph.proto.graph.node
-        if node.name in skip
-        for name in node.input
-    }
-    stored = _Store(graph, form, block, asked)
-    if samples is not None:
-        stored.learn(samples)
-    stored.rewrite(proto)
-    if not stored.count:
-        raise QuantizeError(
-            f"none of {stored.seen} float weights could be stored as {form}: {stored.left()}",
-            hint="Leave this technique out of the recipe for this model.",
-        )
-    return Applied(tidy(proto), changed=True, notes=stored.notes())
 
 
 def _is_narrow(proto: ModelProto) -> bool:
-    """Return whether a weight is cast back to floats, as this technique leaves it."""
+    """Return whether a weight is made floats again, as this technique leaves it."""
     stored = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _NARROW}
-    return any(n.op_type == "Cast" and n.input[0] in stored for n in proto.graph.node)
+    return any(n.op_type in _UNFOLDS and n.input[0] in stored for n in proto.graph.node)
 
 
 class _Store:
     """Rewrites the weights of a graph and remembers what it did."""
 
-    def __init__(self, graph: Graph, form: str, block: str, asked: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        form: str,
+        block: str,
+        asked: Mapping[str, str],
+        *,
+        in_place: bool = False,
+    ) -> None:
         """Use ``form``; weights in ``asked`` stay, each for the node it names."""
+        self._in_place = in_place
+        self._stayed: list[int] = []
+        self._turned: set[str] = set()
         self._graph = graph
         self._form = form
         self._block = block
@@ -165,6 +194,11 @@ class _Store:
         tensors += shared.values()
         del proto.graph.initializer[:]
         proto.graph.initializer.extend(tensors)
+        for node in proto.graph.node:
+            if node.op_type == "Gemm" and node.input[1] in self._turned:
+                kept = [a for a in node.attribute if a.name != "transB"]
+                del node.attribute[:]
+                node.attribute.extend(kept)
         nodes += proto.graph.node
         del proto.graph.node[:]
         proto.graph.node.extend(nodes)
@@ -176,6 +210,9 @@ class _Store:
             f"{self._after} bytes instead of {self._before}"
         )
         notes = [stored]
+        if self._stayed:
+            held = sum(self._stayed)
+            notes.append(f"{len(self._stayed)} of them, {held} bytes, stay codes in memory")
         if self._unlearned:
             notes.append(f"{self._form} is rounded to the nearest, samples decide nothing")
         if self._learned:
@@ -202,8 +239,13 @@ class _Store:
         if largest > _LARGEST_HELD.get(self._form, np.inf):
             self._leave(tensor, f"{largest:g} is beyond {self._form}")
             return None
+        block = self._block_in_place(tensor.name, weight)
         if self._form == "float16":
             stored = half(tensor.name, weight)
+        elif block:
+            layer = self._layers[tensor.name]
+            codes = self._codes(tensor.name, weight)
+            stored = in_place(tensor.name, codes, self._form, transposed=layer.transposed)
         else:
             stored = coded(tensor.name, self._codes(tensor.name, weight), self._form)
         if stored.nbytes + _NODE_BYTES * len(stored.nodes) >= weight.nbytes:
@@ -212,14 +254,30 @@ class _Store:
         if self._form != "float16" and max(weight.shape, default=1) == weight.size:
             self._vectors.append(weight.nbytes)
             return None
+        if block:
+            self._stayed.append(stored.nbytes)
+            self._turned |= {tensor.name} if self._layers[tensor.name].transposed else set()
         self.count += 1
         self._before += weight.nbytes
         self._after += stored.nbytes
         return stored
 
+    def _block_in_place(self, name: str, weight: npt.NDArray[np.float32]) -> int:
+        """Return how many inputs share a scale of a matrix that stays codes; else 0."""
+        layer = self._layers.get(name)
+        if not self._in_place or layer is None or layer.is_conv or weight.nbytes < _LARGE:
+            return 0
+        factors = {a.f for a in layer.node.attribute if a.name in {"alpha", "beta"}}
+        if factors - {1.0}:
+            return 0
+        wanted = _BLOCKS if self._block == "channel" else (int(self._block),)
+        return next((size for size in wanted if layer.inputs % size == 0), 0)
+
     def _codes(self, name: str, weight: npt.NDArray[np.float32]) -> Codes:
         coder, layer = CODERS[self._form], self._layers.get(name)
-        if self._block != "channel" and weight.size % int(self._block) == 0:
+        if layer is not None and (size := self._block_in_place(name, weight)):
+            codes = by_input_block(weight, coder, size, transposed=layer.transposed)
+        elif self._block != "channel" and weight.size % int(self._block) == 0:
             codes = by_block(weight, coder, int(self._block))
         else:
             codes = by_channel(weight, coder, None if layer is None else layer.channel)
@@ -239,7 +297,7 @@ def _listed(which: Sequence[str]) -> str:
 
 
 def _raised(proto: ModelProto) -> ModelProto:
-    """Return ``proto`` in an opset that knows int4.
+    """Return ``proto`` in an opset that knows int4, and scales of blocks.
 
     Raises:
         QuantizeError: It cannot be brought there.
@@ -252,8 +310,8 @@ def _raised(proto: ModelProto) -> ModelProto:
         except (RuntimeError, ValueError) as error:
             first = (str(error).strip().splitlines() or ["no reason given"])[0]
             raise QuantizeError(
-                f"int4 needs opset {_INT4_OPSET}, and the graph of opset {opset} cannot be "
-                f"brought there: {first}",
+                f"the form needs opset {_INT4_OPSET}, and the graph of opset {opset} cannot "
+                f"be brought there: {first}",
                 hint="Export the model in a newer opset.",
             ) from error
     proto.ir_version = max(proto.ir_version, _INT4_IR)
@@ -276,6 +334,7 @@ class _Weights:
             graph,
             form=settled["form"],
             block=settled["block"],
+            memory=settled["memory"],
             samples=check_samples(graph, samples, "weights") if learns else None,
             skip=skipped(settled, graph),
         )

@@ -90,6 +90,36 @@ def coded(name: str, codes: Codes, form: str) -> Stored:
     return stored
 
 
+def in_place(name: str, codes: Codes, form: str, *, transposed: bool) -> Stored:
+    """Return a matrix as ``codes.by_input_block`` left it, unfolded where it is used.
+
+    An engine that has a product with such codes never makes floats of them.
+
+    Args:
+        name: Of the weight, which is (inputs, outputs) afterwards.
+        codes: Of it.
+        form: ``int8`` or ``int4``.
+        transposed: Whether a row of ``codes`` is an output.
+    """
+    stored = Stored()
+    values, scale = (
+        codes.values.reshape(codes.shape),
+        codes.scale.squeeze(2 if transposed else 1),
+    )
+    if transposed:
+        values, scale = np.ascontiguousarray(values.T), np.ascontiguousarray(scale.T)
+    stored.tensors.append(_integers(f"{name}/codes", values, form))
+    held = stored.tensors[0].name
+    factor = stored.keep(f"{name}/scale", scale)
+    stored.node("DequantizeLinear", [held, factor], name)
+    size = values.shape[0] // scale.shape[0]
+    options = {"axis": 0, "block_size": size}
+    stored.nodes[-1].attribute.extend(
+        helper.make_attribute(key, value) for key, value in options.items()
+    )
+    return stored
+
+
 def _digits(stored: Stored, name: str, codes: Codes, form: str) -> str:
     """Hold ``codes`` as digits; return the floats, of the shape of the codes' values."""
     base, count = _DIGITS[form]
