@@ -71,6 +71,7 @@ TOOLS = (
         Variant(OURS, "int8-smooth", "int8", transformers_only=True),
         Variant(OURS, "fp16", "fp16"),
         Variant(OURS, "int8-weights", "int8-weights"),
+        Variant(OURS, "int8-codes", "int8-weights", transformers_only=True),
         Variant(OURS, "int4-weights", "int4-weights"),
     ),
     _tool(

@@ -29,6 +29,7 @@ def _steps(job: Job) -> list[tuple[str, dict[str, str]]]:
         "int8-smooth": [("smooth", {}), ("dynamic", {"signs": signs})],
         "fp16": [("weights", {"form": "float16"})],
         "int8-weights": [("weights", {"form": "int8"})],
+        "int8-codes": [("weights", {"form": "int8", "memory": "codes"})],
         "int4-weights": [("weights", {"form": "int4", "block": "32", "rounding": "learned"})],
     }
     return [_FUSE, *steps[job.variant]]
@@ -60,7 +61,8 @@ def make(job: Job) -> list[Path]:
     return [job.out / file for file in sorted(files)]
 
 
-MAKERS = dict.fromkeys(("int8", "int8-smooth", "fp16", "int8-weights", "int4-weights"), make)
+VARIANTS = ("int8", "int8-smooth", "fp16", "int8-weights", "int8-codes", "int4-weights")
+MAKERS = dict.fromkeys(VARIANTS, make)
 
 if __name__ == "__main__":
     sys.exit(carry_out(MAKERS, ["edgewright", "onnxruntime", "onnx"]))
