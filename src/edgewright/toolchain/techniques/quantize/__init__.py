@@ -22,7 +22,9 @@ from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.observe import batches, check_samples
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
+from edgewright.toolchain.techniques.quantize.floats import left_as_floats
 from edgewright.toolchain.techniques.quantize.static import (
+    OPERATORS,
     Method,
     activations,
     quantize_static,
@@ -72,10 +74,14 @@ def quantize(
     check_samples(graph, samples, "quantize")
     feeds = batches(graph, samples, activations(graph))
     result, notes = quantize_static(graph, feeds, method)
-    return Applied(result, changed=True, notes=(_said(result, samples, method), *notes))
+    left = left_as_floats(graph, result, operators=OPERATORS, skip=skip)
+    notes = (_said(result, samples, method, left), *notes)
+    if left:
+        notes = (*notes, f"left as floats: {left}")
+    return Applied(result, changed=True, notes=notes)
 
 
-def _said(result: Graph, samples: Samples, method: Method) -> str:
+def _said(result: Graph, samples: Samples, method: Method, left: str) -> str:
     """Return what was done.
 
     Raises:
@@ -85,8 +91,8 @@ def _said(result: Graph, samples: Samples, method: Method) -> str:
     stored = sum(len(tensor.raw_data) for tensor in initializers if tensor.data_type == _INT8)
     if not stored:
         raise QuantizeError(
-            f"none of the {result.operators.total()} nodes could be quantized: no Conv, Gemm "
-            "or MatMul has constant float weights",
+            f"none of the {result.operators.total()} nodes could be quantized: "
+            f"{left or 'no Conv, Gemm or MatMul has constant float weights'}",
             hint="Leave quantize out of the recipe for this model.",
         )
     how = "channel" if method.per_channel else "tensor"

@@ -27,13 +27,15 @@ from edgewright.toolchain.techniques.quantize.histogram import BINS
 from edgewright.toolchain.techniques.quantize.refine import Refinery
 
 # Sorted: left to itself the quantizer walks a set, in an order that changes by the day.
-_OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
+OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 
 # Biases stay float in the file and become int32 when the engine loads it: the scale of
 # a quantized bias is as large as the bias, 5 % of the digits example per channel.
 _OPTIONS = {"QuantizeBias": False}
 
 _NAMED = 5
+# Since this opset DequantizeLinear knows an axis; written in an older one it is no model.
+_CHANNELS_OPSET = 13
 # The largest code the quantizer gives a weight, which its counterpart below zero mirrors.
 _LARGEST = {8: 127, 7: 64}
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
@@ -79,9 +81,17 @@ def quantize_static(
         method: How.
 
     Raises:
-        QuantizeError: ONNX Runtime refuses the graph, or an activation is not finite.
+        QuantizeError: ONNX Runtime refuses the graph, an activation is not finite, or the
+            graph is older than channels are.
         DataError: ``feeds`` do not fit the inputs.
     """
+    if method.per_channel and graph.opset < _CHANNELS_OPSET:
+        raise QuantizeError(
+            f"one scale per channel needs opset {_CHANNELS_OPSET}, the graph is written in "
+            f"{graph.opset}",
+            hint="Load it with ir.load, which raises it, or take one scale per tensor.",
+        )
+    options = {**_OPTIONS, "TensorQuantOverrides": _axes(graph) if method.per_channel else {}}
     with ort.quiet("quantize the graph", QuantizeError) as folder:
         onnx.save(graph.proto, folder / "float.onnx")
         # With the shapes and types of what is inside, which the quantizer goes by.
@@ -100,8 +110,8 @@ def quantize_static(
             _tensors_data(chosen, kinds),
             [],
             sorted(method.skip),
-            _OPERATORS,
-            _OPTIONS,
+            OPERATORS,
+            options,
         )
         quantizer.quantize_model()
         quantizer.model.save_model_to_file(
@@ -115,6 +125,28 @@ def quantize_static(
         notes += refinery.correct(feeds)
     left = [node.name for node in graph.proto.graph.node if node.name in method.skip]
     return tidy(proto), (*notes, *_said(left))
+
+
+def _axes(graph: Graph) -> dict[str, list[dict[str, int]]]:
+    """Return the output axis of each weight of a MatMul that is not its axis 1.
+
+    The quantizer takes axis 1 whatever the rank and the side: of a batch of matrices, or of
+    one on the left, that is what is summed over, and a small output would be lost in the
+    scale of a large one.
+    """
+    held = {tensor.name: len(tensor.dims) for tensor in graph.proto.graph.initializer}
+    found: dict[str, set[int]] = {}
+    for node in graph.proto.graph.node:
+        for place, name in enumerate(node.input):
+            rank = held.get(name, 0)
+            axis = rank - 1 if place else rank - 2
+            product = node.op_type == "MatMul" and rank > 1
+            found.setdefault(name, set()).add(axis if product else -1)
+    return {
+        name: [{"axis": axis}]
+        for name, (axis, *others) in found.items()
+        if name in held and not others and axis not in {-1, 1}
+    }
 
 
 def _said(left: Sequence[str]) -> tuple[str, ...]:
@@ -144,7 +176,7 @@ def _activations(model: ModelProto) -> dict[str, int]:
     names: Sequence[str] = [
         name
         for node in graph.node
-        if node.op_type in _OPERATORS
+        if node.op_type in OPERATORS
         for name in chain(node.input, node.output)
     ]
     return {n: kinds[n] for n in names if kinds.get(n) in _FLOATS and n not in constant}
