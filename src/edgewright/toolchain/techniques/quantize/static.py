@@ -85,13 +85,7 @@ def quantize_static(
             graph is older than channels are.
         DataError: ``feeds`` do not fit the inputs.
     """
-    if method.per_channel and graph.opset < _CHANNELS_OPSET:
-        raise QuantizeError(
-            f"one scale per channel needs opset {_CHANNELS_OPSET}, the graph is written in "
-            f"{graph.opset}",
-            hint="Load it with ir.load, which raises it, or take one scale per tensor.",
-        )
-    options = {**_OPTIONS, "TensorQuantOverrides": _axes(graph) if method.per_channel else {}}
+    options = _options(graph, method)
     with ort.quiet("quantize the graph", QuantizeError) as folder:
         onnx.save(graph.proto, folder / "float.onnx")
         # With the shapes and types of what is inside, which the quantizer goes by.
@@ -125,6 +119,19 @@ def quantize_static(
         notes += refinery.correct(feeds)
     left = [node.name for node in graph.proto.graph.node if node.name in method.skip]
     return tidy(proto), (*notes, *_said(left))
+
+
+def _options(graph: Graph, method: Method) -> dict[str, object]:
+    """Return what the quantizer is told beside its arguments."""
+    if not method.per_channel:
+        return dict(_OPTIONS)
+    if graph.opset < _CHANNELS_OPSET:
+        raise QuantizeError(
+            f"one scale per channel needs opset {_CHANNELS_OPSET}, the graph is written in "
+            f"{graph.opset}",
+            hint="Load it with ir.load, which raises it, or take one scale per tensor.",
+        )
+    return {**_OPTIONS, "TensorQuantOverrides": _axes(graph)}
 
 
 def _axes(graph: Graph) -> dict[str, list[dict[str, int]]]:
