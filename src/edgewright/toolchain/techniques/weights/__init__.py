@@ -18,6 +18,7 @@ from onnx import ModelProto, NodeProto, TensorProto, version_converter
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.codes import CODERS, Codes, by_block, by_channel
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.halves import loses_whole_numbers
 from edgewright.toolchain.ir.learn import Learned, Wanted, learn, said
 from edgewright.toolchain.ir.linear import layers_of
 from edgewright.toolchain.ir.observe import batches, check_samples
@@ -201,6 +202,9 @@ class _Store:
             return None
         if largest > _LARGEST_HELD.get(self._form, np.inf):
             self._leave(tensor, f"{largest:g} is beyond {self._form}")
+            return None
+        if self._form == "float16" and loses_whole_numbers(weight):
+            self._leave(tensor, f"float16 has not all whole numbers up to {largest:g}")
             return None
         if self._form == "float16":
             stored = half(tensor.name, weight)
