@@ -42,7 +42,8 @@ def read(path: Path, inputs: Sequence[TensorSpec], form: Form) -> Given:
     targets = arrays.get(keys.evaluate_targets)
     if labels is None and targets is None:
         first = next(iter(evaluate.values()))
-        _check_no_labels(arrays, keys, first, {*map(id, evaluate.values())}, path)
+        used = {id(array) for array in (*evaluate.values(), *calibrate.values())}
+        _check_no_labels(arrays, keys, first, used, path)
     return Given(
         where=path.name,
         evaluate=evaluate,
