@@ -39,6 +39,12 @@ _REFUSALS = (
 )
 
 
+_RENAME = (
+    "Give that output or input another name and export again: exporters call what is inside "
+    "after operators and modules, like embedding or linear."
+)
+
+
 def load(path: Path) -> Graph:
     """Return the model at ``path``, checked and without its exporter's traces.
 
@@ -94,6 +100,10 @@ def check(proto: ModelProto, name: str) -> Graph:
     try:
         onnx.checker.check_model(proto, full_check=True)
     except _REFUSALS as error:
+        if twice := _written_twice(proto.graph):
+            raise ModelError(
+                f"{name} is not a valid ONNX model: {twice}", hint=_RENAME
+            ) from error
         first = str(error).strip().splitlines()[0]
         raise ModelError(
             f"{name} is not a valid ONNX model: {first}",
@@ -187,6 +197,21 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
             yield from (attribute.t, *attribute.tensors)
             for inner in (attribute.g, *attribute.graphs):
                 yield from _tensors(inner)
+
+
+def _written_twice(graph: GraphProto) -> str:
+    """Return which tensor two parts of ``graph`` give their name to; empty if none is."""
+    weights = {tensor.name for tensor in graph.initializer}
+    who = dict.fromkeys(weights, "a weight")
+    # Old exporters list weights among the inputs too; that is one tensor.
+    who |= {v.name: "an input" for v in graph.input if v.name not in weights}
+    for node in graph.node:
+        here = f"{node.op_type} {node.name!r}"
+        for name in filter(None, node.output):
+            if name in who:
+                return f"{name!r} is the name of {who[name]} and of what {here} writes"
+            who[name] = f"what {here} writes"
+    return ""
 
 
 def _check_opset(proto: ModelProto, name: str) -> int:

@@ -34,12 +34,15 @@ def export(loaded: Loaded, out: Path, opset: int | None) -> tuple[str, tuple[str
     tried = sets(loaded.inputs, loaded.samples, loaded.within)[: len(BATCHES)]
     told = [loaded.named(feeds) for feeds in tried]
     wrong: dict[str, str] = {}
+    hint = "Fix what the first one names; where it is the batch, --freeze batch=1."
     for name, write in _exporters(loaded).items():
         try:
             write(loaded, out, opset, told)
             _hold(loaded, out, opset, tried, told)
         except EdgewrightError as error:
             wrong[name] = str(error)
+            # What a file was refused for has a remedy of its own, the first one's counts.
+            hint = error.hint if error.hint and len(wrong) == 1 else hint
         except REFUSALS as error:
             wrong[name] = first_line(error)
         else:
@@ -48,7 +51,7 @@ def export(loaded: Loaded, out: Path, opset: int | None) -> tuple[str, tuple[str
     raise ModelError(
         "no exporter can write the model: "
         + "; ".join(f"{name}: {why}" for name, why in wrong.items()),
-        hint="Fix what the first one names; where it is the batch, --freeze batch=1.",
+        hint=hint,
     )
 
 
