@@ -125,7 +125,10 @@ def _held_graphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     if not value.type.HasField("tensor_type"):
-        raise ModelError(f"{value.name!r} is not a tensor")
+        raise ModelError(
+            f"{value.name!r} is not a tensor",
+            hint="Export the model with tensors only: no sequences, maps or optionals.",
+        )
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         raise ModelError(
@@ -138,4 +141,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     try:
         return TensorSpec(value.name, dtype_name(tensor.elem_type), shape)
     except ValueError as error:
-        raise ModelError(str(error)) from error
+        raise ModelError(
+            str(error),
+            hint="Export the model with known types and shapes of its inputs and outputs.",
+        ) from error

@@ -218,7 +218,10 @@ def _check_opset(proto: ModelProto, name: str) -> int:
     versions = [o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS]
     newest = onnx.defs.onnx_opset_version()
     if not versions:
-        raise ModelError(f"{name} does not say which opset it is written in")
+        raise ModelError(
+            f"{name} does not say which opset it is written in",
+            hint="Export it again; a model without an opset has no meaning.",
+        )
     opset = max(versions)
     if not OLDEST_OPSET <= opset <= newest:
         raise ModelError(

@@ -201,7 +201,13 @@ def _session(
 def _check_feed(graph: Graph, feed: Feed) -> None:
     for spec in graph.inputs:
         if spec.name not in feed:
-            raise DataError(f"calibration samples lack the input {spec.name!r}")
+            raise DataError(
+                f"calibration samples lack the input {spec.name!r}",
+                hint="Name each array like the input it is for.",
+            )
         array = feed[spec.name]
         if wrong := spec.misfit(str(array.dtype), array.shape):
-            raise DataError(f"calibration samples do not fit: {wrong}")
+            raise DataError(
+                f"calibration samples do not fit: {wrong}",
+                hint="Give the samples exactly as a device will feed them.",
+            )

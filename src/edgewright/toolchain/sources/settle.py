@@ -127,7 +127,8 @@ def _run(path: Path, tried: Sequence[Feeds]) -> list[list[Array]]:
             shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in feeds.items())
             if not found:
                 raise ModelError(
-                    f"the exported model cannot answer {shapes}: {error}"
+                    f"the exported model cannot answer {shapes}: {error}",
+                    hint="Give --data of the sizes it was exported for, or --freeze them.",
                 ) from error
             raise ModelError(
                 f"the batch is said to be free, but the model cannot answer {shapes}: {error}",

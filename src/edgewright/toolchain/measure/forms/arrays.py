@@ -72,7 +72,10 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path.name}: {error.strerror}") from error
+        raise DataError(
+            f"cannot read {path.name}: {error.strerror}",
+            hint="Give the path of an npz file that may be read.",
+        ) from error
     if not data.startswith((b"PK", b"\x93NUMPY")):
         raise DataError(
             f"{path.name} is not an npz file: it begins with {data[:8]!r}",
