@@ -116,6 +116,21 @@ def has_subgraphs(proto: ModelProto) -> bool:
     return any(True for node in proto.graph.node for _ in _held_graphs(node))
 
 
+def check_flat(graph: Graph, error: type[ModelError]) -> None:
+    """Refuse ``graph`` where a node holds a graph of its own, which nobody looks into.
+
+    Raises:
+        ModelError: Of the kind ``error``; the first such node is named.
+    """
+    for node in graph.proto.graph.node:
+        if any(True for _ in _held_graphs(node)):
+            raise error(
+                f"{node.op_type} {node.name!r} holds a graph of its own, whose weights are "
+                "not looked into",
+                hint="Export the model without control flow (If, Loop, Scan).",
+            )
+
+
 def _held_graphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
     for attribute in node.attribute:
         if attribute.HasField("g"):

@@ -129,10 +129,12 @@ class _Quantize:
 
 
 def _check(graph: Graph) -> None:
-    if graph.operators["DequantizeLinear"]:
-        raise QuantizeError(
-            "the graph is quantized already", hint="Give the float model it was made from."
-        )
+    for node in graph.proto.graph.node:
+        if node.op_type == "DequantizeLinear":
+            raise QuantizeError(
+                f"the graph is quantized already: it has {node.op_type} {node.name!r}",
+                hint="Give the float model it was made from.",
+            )
 
 
 TECHNIQUE = _Quantize()

@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, TensorProto, version_converter
 
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.codes import CODERS, Codes, by_block, by_channel
-from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.graph import Graph, array_of, check_flat
 from edgewright.toolchain.ir.halves import loses_whole_numbers
 from edgewright.toolchain.ir.learn import Learned, Wanted, learn, said
 from edgewright.toolchain.ir.linear import layers_of
@@ -66,14 +66,10 @@ def narrow(
         QuantizeError: No weight pays, or the graph has parts that are not looked into.
     """
     check_nodes(graph, skip)
-    if has_subgraphs(graph.proto):
+    check_flat(graph, QuantizeError)
+    if held := _narrow(graph.proto):
         raise QuantizeError(
-            "the graph holds graphs of its own (If, Loop, Scan)",
-            hint="Export the model without control flow.",
-        )
-    if _is_narrow(graph.proto):
-        raise QuantizeError(
-            "weights of the graph are stored in fewer bits already",
+            f"weights of the graph are stored in fewer bits already, {held!r} for one",
             hint="Give the float model it was made from.",
         )
     proto = _raised(graph.copy()) if form == "int4" else graph.copy()
@@ -95,10 +91,11 @@ def narrow(
     return Applied(tidy(proto), changed=True, notes=stored.notes())
 
 
-def _is_narrow(proto: ModelProto) -> bool:
-    """Return whether a weight is cast back to floats, as this technique leaves it."""
+def _narrow(proto: ModelProto) -> str:
+    """Return a weight that is cast back to floats, as this technique leaves it; or nothing."""
     stored = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _NARROW}
-    return any(n.op_type == "Cast" and n.input[0] in stored for n in proto.graph.node)
+    casts = (n.input[0] for n in proto.graph.node if n.op_type == "Cast")
+    return next((name for name in casts if name in stored), "")
 
 
 class _Store:
