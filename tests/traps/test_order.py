@@ -61,3 +61,17 @@ def test_no_batch_norm_is_left_beside_rounded_weights(tmp_path, name):
     assert GRAPH.operators["BatchNormalization"] == 1
     assert graph.operators["BatchNormalization"] == 0
     assert done[-1].applied
+
+
+@pytest.mark.parametrize("isa", [("neon",), ("avx2",), ()])
+def test_one_scale_for_all_channels_is_only_tried_once_they_are_equally_large(isa):
+    """Where an engine knows one scale a tensor only, small channels are not given away."""
+    plan = make_plan(replace(RECIPE, quantization="int8"), replace(PI, isa=isa), GRAPH)
+
+    whole = [
+        [step.technique for step in one.steps]
+        for one in plan.candidates
+        for last in one.steps[-1:]
+        if last.settings.get("granularity") == "tensor"
+    ]
+    assert whole == [["fuse", "equalise", "quantize"]]
