@@ -1,5 +1,6 @@
 """Documentation that fails the build: what the code offers, the docs say, and no more."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -162,3 +163,65 @@ def test_links_between_pages_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text())
 
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+# --- traps, and the tests that hold them
+
+
+TRAPS = [
+    line
+    for line in (DOCS / "traps.md").read_text().splitlines()
+    if line.startswith("| ") and not line.startswith("| what goes wrong |")
+]
+
+
+def unheld(row):
+    """Return what is wrong with a row of the page: no test, or one that is not there."""
+    named = re.findall(r"`(tests/[^`]*)`", row.rpartition("|")[0].rpartition("|")[2])
+    gone = [test for test in named if test.partition("::")[2] not in _tests(test)]
+    return gone if named else ["no test"]
+
+
+def _tests(test):
+    path = ROOT / test.partition("::")[0]
+    if not path.is_file():
+        return set()
+    return {
+        node.name
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+@pytest.mark.parametrize("row", TRAPS, ids=lambda row: row.split("|")[1].strip()[:40])
+def test_every_trap_is_held_by_tests_that_exist(row):
+    """Each row of the page names one or more, by file and name."""
+    assert unheld(row) == []
+
+
+def test_the_page_of_traps_has_rows():
+    """Three cells each: what goes wrong, what stops it, and the tests."""
+    assert len(TRAPS) > 30
+    assert {row.count(" | ") for row in TRAPS} == {2}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| it breaks | we mend it | |",
+        "| it breaks | `tests/traps/test_axes.py::test_x` holds it | by hand |",
+        "| it breaks | we mend it | `tests/traps/test_axes.py::test_nothing_of_the_kind` |",
+        "| it breaks | we mend it | `tests/traps/test_gone.py::test_x` |",
+    ],
+)
+def test_a_trap_without_a_test_is_seen(row):
+    """No test, one in another cell, one that was renamed, a file that was moved."""
+    assert unheld(row)
+
+
+def test_every_test_of_traps_is_on_the_page():
+    """What holds a trap is told where people look for it, at least by one of its file."""
+    page = (DOCS / "traps.md").read_text()
+
+    for path in sorted((ROOT / "tests" / "traps").glob("test_*.py")):
+        assert path.relative_to(ROOT).as_posix() in page

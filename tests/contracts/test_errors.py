@@ -101,6 +101,68 @@ def test_an_error_outside_the_tree_is_refused(text):
     assert strays(text)
 
 
+NAMES = {kind.__name__ for kind in EVERY}
+# Where a kind of error is handed in, it is raised under these names.
+HANDED = {"error", "kind"}
+
+
+def without_remedy(text):
+    """Return the lines of ``text`` that make an error of ours and say nothing to do."""
+    tree = ast.parse(text)
+    raised = [
+        node.exc
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+    ]
+    made = [
+        call
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and (_called(call) in NAMES or (call in raised and _called(call) in HANDED))
+    ]
+    return [call.lineno for call in made if not _has_remedy(call)]
+
+
+def _called(call):
+    return getattr(call.func, "id", getattr(call.func, "attr", ""))
+
+
+def _has_remedy(call):
+    hints = [keyword.value for keyword in call.keywords if keyword.arg == "hint"]
+    empty = [
+        part
+        for hint in hints
+        for part in ast.walk(hint)
+        if isinstance(part, ast.Constant) and part.value == ""
+    ]
+    return bool(hints) and not empty
+
+
+@pytest.mark.parametrize(
+    "path", sorted((SOURCE / "toolchain").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_every_error_of_the_toolchain_has_a_remedy(path):
+    """Whoever reads one is told what to do, wherever it is raised."""
+    assert without_remedy(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "raise ModelError('no')",
+        "raise errors.ModelError('no')",
+        "raise ModelError('no', hint='')",
+        "raise ModelError('no', hint='do' if it else '')",
+        "raise error('no') from wrong",
+        "def made():\n  return ModelError('no')",
+    ],
+)
+def test_an_error_without_a_remedy_is_seen(text):
+    """One of each kind, planted; with a remedy none is."""
+    assert without_remedy(text)
+    assert not without_remedy(re.sub(r"\('no'.*\)", "('no', hint='do')", text))
+
+
 def test_a_tree_drawn_wrongly_is_seen():
     """The reader of the drawing tells parent from child."""
     text = "EdgewrightError\n├── AError  a\n│   └── BError  b\n└── CError  c"

@@ -67,6 +67,19 @@ class Asks(Net):
         return told * 2 if float(told.abs().sum()) >= 0 else told
 
 
+class Namesake(torch.nn.Module):
+    """Answers under the name that an exporter gives to what is inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(10, 4)
+        self.last = torch.nn.Linear(4, 3)
+
+    def forward(self, words):
+        """Return the mean of the words' vectors."""
+        return {"embedding": self.last(self.table(words)).mean(1)}
+
+
 class Pair(torch.nn.Module):
     """Two inputs with a free axis in common, two named outputs."""
 

@@ -58,6 +58,7 @@ _ROUNDS = 8
 # Of the archive's layout; what was written is compared with what they promise.
 _HEAD_BYTES, _PAGE_BYTES = 16, 4096
 
+_DEFECT = "Pack it again; if it is the same, report it with the folder."
 _OVERRULE = 'Optimise again, or overrule it with --override "reason", which is signed.'
 
 VERDICT, REFERENCE = "verdict", "golden-reference"
@@ -85,7 +86,10 @@ class Wish:
         """Refuse a name or a number no release can have."""
         check_name(self.name, "bundle")
         if self.version < 1:
-            raise UsageError(f"version must be at least 1, got {self.version}")
+            raise UsageError(
+                f"version must be at least 1, got {self.version}",
+                hint="Count releases from 1.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,9 @@ def pack(folder: Path, out: Path, wish: Wish) -> Packed:
     manifest, transport, storage = parcel.manifest(refusals)
     written = archive.write(out, manifest, parcel.contents)
     if out.stat().st_size != transport:
-        raise BundleError(f"{out.name} is {out.stat().st_size} bytes, not {transport}")
+        raise BundleError(
+            f"{out.name} is {out.stat().st_size} bytes, not {transport}", hint=_DEFECT
+        )
     return Packed(out, written, manifest, transport, storage)
 
 
@@ -173,7 +179,9 @@ class _Parcel:
         try:
             data = (self._folder / place).read_bytes()
         except OSError as error:
-            raise BundleError(f"cannot read {place}: {error.strerror}") from error
+            raise BundleError(
+                f"cannot read {place}: {error.strerror}", hint="Run edgewright optimize again."
+            ) from error
         if digest.of_bytes(data) != expected:
             raise BundleError(
                 f"{place} is not the file the report was made of",
@@ -256,7 +264,9 @@ class _Parcel:
             storage = sum(e.length for e in entries) + len(manifest.to_bytes())
             if before == (transport, storage):
                 return manifest, transport, storage
-        raise BundleError(f"the sizes of the bundle did not settle in {_ROUNDS} rounds")
+        raise BundleError(
+            f"the sizes of the bundle did not settle in {_ROUNDS} rounds", hint=_DEFECT
+        )
 
     def _judge_sizes(self, sizes: tuple[Evidence, ...]) -> list[Override]:
         contract = self._report.recipe.contract

@@ -227,7 +227,10 @@ def _fetch(client: Client, keys_dir: Path) -> _Held:
     folder = keys_dir / "public" / ARTEFACTS
     known = _Held(signing.read_public(folder), root=1)
     if _FIRST_ROOT not in known.files:
-        raise TrustError(f"there is no {_FIRST_ROOT} in {folder}")
+        raise TrustError(
+            f"there is no {_FIRST_ROOT} in {folder}",
+            hint="Make keys first: edgewright keys init.",
+        )
 
     def fetch(name: str) -> bytes | None:
         limit = trust.limit_bytes(name)

@@ -172,6 +172,31 @@ def test_a_raised_model_that_answers_otherwise_is_refused():
         check_alike(quarters(opset=11), quarters(opset=13, gain=-1.0), feeds, "m.onnx")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "bright",
+            "'bright' is the name of what Relu '' writes and of what MatMul 'end' writes",
+        ),
+        ("image", "'image' is the name of an input and of what MatMul 'end' writes"),
+        ("kernel", "'kernel' is the name of a weight and of what MatMul 'end' writes"),
+    ],
+)
+def test_a_name_that_two_tensors_have_is_told(tmp_path, name, said):
+    """Both are named, and that another name for the output helps."""
+    proto = quarters()
+    proto.graph.node[-1].name = "end"
+    proto.graph.node[-1].output[0] = name
+    proto.graph.output[0].name = name
+
+    with pytest.raises(ModelError, match="not a valid ONNX model") as told:
+        load(_write_unchecked(tmp_path / "m.onnx", proto))
+
+    assert said in str(told.value)
+    assert "another name" in told.value.hint
+
+
 @pytest.mark.parametrize("opset", [9, 10, 99])
 def test_an_unknown_opset_is_refused(tmp_path, opset):
     """Older than we can raise, or newer than anything we know."""

@@ -188,3 +188,14 @@ def test_labels_that_were_named_must_be_there(tmp_path):
 
     with pytest.raises(DataError, match="no array 'y'"):
         load(path, SPEC, NAMES, keys=DataKeys(evaluate_labels="y"))
+
+
+def test_calibration_inputs_are_never_taken_for_labels(tmp_path):
+    """A hundred rows of four numbers have as many values as there are other samples."""
+    x = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", calibrate_images=x[:100], evaluate_images=x[100:])
+
+    data = load(tmp_path / "d.npz", TensorSpec("x", "float32", (-1, 4)), ())
+
+    assert data.labels is None
+    assert (len(data.calibrate), len(data.evaluate)) == (100, 400)

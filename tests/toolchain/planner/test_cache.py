@@ -1,6 +1,8 @@
 """StepCache: what is found is what was put, or nothing."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,13 +10,15 @@ from hypothesis import strategies as st
 from tests.sim.disk import failing
 from tests.sim.models import quarters, samples
 
+from edgewright import toolchain
 from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.ir.samples import Samples
-from edgewright.toolchain.planner.cache import StepCache
+from edgewright.toolchain.planner.cache import StepCache, code_of
 from edgewright.toolchain.planner.perform import Workshop
 from edgewright.toolchain.planner.values import CandidatePlan, Plan, Step
 from edgewright.toolchain.techniques import Applied
 
+TOOLCHAIN = Path(toolchain.__file__).parent
 TOOLS = {"onnx": "1"}
 GRAPH = check(quarters(), "m")
 OTHER = check(quarters(seed=4), "m")
@@ -51,6 +55,43 @@ def test_whatever_decides_the_bytes_decides_the_name(tmp_path):
 
     assert len(set(keys)) == len(keys)
     assert cache.key(GRAPH, same, "") == keys[0]
+
+
+@pytest.mark.parametrize(
+    ("mended", "which"),
+    [
+        ("techniques/fuse/scalars.py", {"fuse"}),
+        ("techniques/quantize/static.py", {"quantize"}),
+        ("techniques/__init__.py", {"fuse", "quantize"}),
+        ("ir/codes.py", {"fuse", "quantize"}),
+        ("planner/search.py", set()),
+    ],
+)
+def test_a_technique_that_was_mended_is_another_step(tmp_path, mended, which):
+    """Its own sources and those all of them use decide; what others consist of does not."""
+    shutil.copytree(TOOLCHAIN, tmp_path / "toolchain")
+    code_of.cache_clear()
+    names = ("fuse", "quantize")
+    before = {name: code_of(name, tmp_path / "toolchain") for name in names}
+    with (tmp_path / "toolchain" / mended).open("a") as file:
+        file.write("# mended\n")
+
+    code_of.cache_clear()
+    after = {name: code_of(name, tmp_path / "toolchain") for name in names}
+
+    assert {name: code_of(name) for name in names} == before
+    assert {name for name in names if after[name] != before[name]} == which
+
+
+def test_what_older_code_did_is_not_served(tmp_path, monkeypatch):
+    """The step of a technique that has changed since is done again."""
+    folder = StepCache(tmp_path, TOOLS)
+    folder.put(folder.key(GRAPH, STEP, ""), RESULT)
+
+    assert folder.get(folder.key(GRAPH, STEP, "")) is not None
+    monkeypatch.setattr(f"{StepCache.__module__}.code_of", lambda _technique: "sha256:mended")
+
+    assert folder.get(folder.key(GRAPH, STEP, "")) is None
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))

@@ -215,6 +215,17 @@ def test_the_next_exporter_is_tried_and_it_is_said_why(here):
     assert any("(torch.export) was tried first: " in note for note in brought.notes)
 
 
+def test_an_output_called_like_what_is_inside_is_told(here):
+    """An exporter gives two tensors one name then; both are told, and another is tried."""
+    words = (parse_input("words:int64:-1x6"),)
+
+    brought = bring("nets:Namesake", Wish(inputs=words), here / "out")
+
+    (note,) = (note for note in brought.notes if "was tried first" in note)
+    assert "'embedding' is the name of what Gather" in note
+    assert [spec.name for spec in load(brought.path).outputs] == ["embedding"]
+
+
 def test_axes_with_one_name_have_one_size(here):
     """Two inputs, a free axis in common, frozen by its name; outputs keep their names."""
     inputs = tuple(map(parse_input, ("left:float32:batchxseq", "right:float32:batchxseq")))

@@ -197,6 +197,83 @@ def test_nothing_to_quantize_is_an_error():
         quantize(check(proto, "m"), np.ones((4, 4), np.float32))
 
 
+def _with_a_cell(kind, gates, *, head):
+    """Return a recurrent cell, with or without a matrix after it, and inputs for it."""
+    draw = np.random.default_rng(6)
+    weights = {
+        "w": draw.normal(size=(1, gates * 32, 16)),
+        "r": draw.normal(size=(1, gates * 32, 32)),
+        "m": draw.normal(size=(32, 60)),
+    }
+    nodes = [
+        helper.make_node(kind, ["x", "w", "r"], ["", "h"], name="cell", hidden_size=32),
+        helper.make_node("Squeeze", ["h", "first"], ["s" if head else "y"]),
+        *([helper.make_node("MatMul", ["s", "m"], ["y"], name="head")] if head else []),
+    ]
+    proto = model(
+        nodes,
+        {
+            **{name: array.astype(np.float32) for name, array in weights.items()},
+            "first": np.array([0]),
+        },
+        inputs={"x": (TensorProto.FLOAT, [5, 1, 16])},
+        outputs={"y": (TensorProto.FLOAT, [1, 60 if head else 32])},
+    )
+    return check(proto, "m"), draw.normal(size=(10, 1, 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("GRU", 3), ("LSTM", 4), ("RNN", 1)])
+def test_a_cell_that_stays_in_floats_is_named(kind, gates):
+    """Beside what was quantized: its name, its bytes and why; with nothing else an error."""
+    graph, x = _with_a_cell(kind, gates, head=True)
+    alone, _ = _with_a_cell(kind, gates, head=False)
+    size = gates * 32 * (16 + 32) * 4
+    said = f"{kind} 'cell' with {size} bytes, {kind} has no 8-bit form"
+
+    applied = quantize(graph, x)
+
+    assert applied.notes[-1] == f"left as floats: {said}"
+    with pytest.raises(QuantizeError, match="none of the 2 nodes could be quantized") as told:
+        quantize(alone, x)
+    assert said in str(told.value)
+    assert told.value.hint
+
+
+def test_a_weight_of_a_type_nobody_takes_is_named():
+    """float64 is passed over by the quantizer without a word."""
+    proto = quarters()
+    proto.graph.node[-1].name = "double"
+    proto.graph.node[-1].input[:] = ["wide", "last"]
+    proto.graph.node[-1].output[:] = ["sum"]
+    proto.graph.node.insert(
+        len(proto.graph.node) - 1,
+        helper.make_node("Cast", ["hidden"], ["wide"], to=TensorProto.DOUBLE),
+    )
+    proto.graph.node.append(
+        helper.make_node("Cast", ["sum"], ["logits"], to=TensorProto.FLOAT)
+    )
+    last = next(t for t in proto.graph.initializer if t.name == "last")
+    last.CopyFrom(
+        onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(last).astype(float), "last")
+    )
+
+    applied = quantize(check(proto, "m"), IMAGES)
+
+    assert "MatMul 'double' with 2048 bytes, the quantizer does not take" in applied.notes[-1]
+    assert "float64 weights" in applied.notes[-1]
+
+
+def test_a_node_that_was_skipped_is_told_once(graph):
+    """As asked, and not as if the quantizer had refused it."""
+    name = next(n.name for n in graph.proto.graph.node if n.op_type == "Gemm")
+
+    applied = quantize(graph, IMAGES, skip=frozenset({name}))
+
+    assert [note for note in applied.notes if name in note] == [
+        f"left as floats, as asked: {name}"
+    ]
+
+
 def test_a_quantized_graph_is_refused(graph):
     """Quantizing twice would lose twice."""
     once = quantize(graph, IMAGES).graph

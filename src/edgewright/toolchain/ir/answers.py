@@ -61,13 +61,15 @@ def _one_apart(source: Array, written: Array, name: str) -> float:
     if source.shape != written.shape:
         raise ParityError(
             f"output {name!r} answers shape {list(written.shape)}, its source "
-            f"{list(source.shape)}"
+            f"{list(source.shape)}",
+            hint="Export it again; the conversion lost or added a dimension.",
         )
     if written.dtype.kind != "f":
         other = int(np.count_nonzero(source != written))
         if other:
             raise ParityError(
-                f"{other} of {source.size} values of output {name!r} are not its source's"
+                f"{other} of {source.size} values of output {name!r} are not its source's",
+                hint="Export it again from the source it is compared with.",
             )
         return 0.0
     mine, theirs = (a.astype(np.float64) for a in (written, source))

@@ -101,7 +101,10 @@ def matched(inputs: Sequence[Axes], samples: Mapping[str, Array]) -> dict[str, A
     counts = {one.name: len(samples[one.name]) for one in inputs if one.shape}
     if len(set(counts.values())) > 1 and all(one.batch for one in inputs):
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise DataError(f"inputs have different numbers of samples: {told}")
+        raise DataError(
+            f"inputs have different numbers of samples: {told}",
+            hint="Give every input an array of the same samples, in the same order.",
+        )
     return {one.name: samples[one.name] for one in inputs}
 
 
@@ -119,7 +122,10 @@ def _check(one: Axes, array: Array) -> None:
                 hint="Give the samples exactly as the model will be fed.",
             )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError(f"samples for {one.name!r} hold values that are not finite")
+        raise DataError(
+            f"samples for {one.name!r} hold values that are not finite",
+            hint="Leave out samples with NaN or infinities, or mend what prepares them.",
+        )
 
 
 def _rows(count: int, size: int) -> Iterator[list[int]]:

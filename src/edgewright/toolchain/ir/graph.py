@@ -116,6 +116,21 @@ def has_subgraphs(proto: ModelProto) -> bool:
     return any(True for node in proto.graph.node for _ in _held_graphs(node))
 
 
+def check_flat(graph: Graph, error: type[ModelError]) -> None:
+    """Refuse ``graph`` where a node holds a graph of its own, which nobody looks into.
+
+    Raises:
+        ModelError: Of the kind ``error``; the first such node is named.
+    """
+    for node in graph.proto.graph.node:
+        if any(True for _ in _held_graphs(node)):
+            raise error(
+                f"{node.op_type} {node.name!r} holds a graph of its own, whose weights are "
+                "not looked into",
+                hint="Export the model without control flow (If, Loop, Scan).",
+            )
+
+
 def _held_graphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
     for attribute in node.attribute:
         if attribute.HasField("g"):
@@ -125,7 +140,10 @@ def _held_graphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     if not value.type.HasField("tensor_type"):
-        raise ModelError(f"{value.name!r} is not a tensor")
+        raise ModelError(
+            f"{value.name!r} is not a tensor",
+            hint="Export the model with tensors only: no sequences, maps or optionals.",
+        )
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         raise ModelError(
@@ -138,4 +156,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     try:
         return TensorSpec(value.name, dtype_name(tensor.elem_type), shape)
     except ValueError as error:
-        raise ModelError(str(error)) from error
+        raise ModelError(
+            str(error),
+            hint="Export the model with known types and shapes of its inputs and outputs.",
+        ) from error

@@ -26,12 +26,22 @@ from edgewright.toolchain.ir.upgrade import check_alike, upgrade
 # DequantizeLinear know channels since opset 13.
 OLDEST_OPSET, MIN_OPSET = 11, 13
 
+# What one message of this format can hold, weights of other files included: the checker,
+# the converter of opsets and the quantizer all work on the model as one.
+MOST_BYTES = 2**31 - 1
+
 # What onnx raises when a model is not one; its C++ side uses RuntimeError.
 _REFUSALS = (
     onnx.checker.ValidationError,
     onnx.shape_inference.InferenceError,
     RuntimeError,
     ValueError,
+)
+
+
+_RENAME = (
+    "Give that output or input another name and export again: exporters call what is inside "
+    "after operators and modules, like embedding or linear."
 )
 
 
@@ -50,15 +60,10 @@ def read(path: Path) -> ModelProto:
     """Return the model at ``path`` with its weights, as it is written there.
 
     Raises:
-        ModelError: No such file, not ONNX, or weights in a file that cannot be read.
+        ModelError: No such file, not ONNX, more than can be held, or weights in a file that
+            cannot be read.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ModelError(f"cannot read the model {path.name}: {reason}") from error
-    proto = _parse(data, path)
-    _external(proto, path)
+    proto, _ = _opened(path)
     try:
         load_external_data_for_model(proto, str(path.parent))
     except (*_REFUSALS, OSError) as error:
@@ -75,14 +80,11 @@ def source_digest(path: Path) -> str:
     Raises:
         ModelError: It cannot be read.
     """
+    _, others = _opened(path)
     try:
-        others = _external(_parse(path.read_bytes(), path), path)
-        parts = [
-            digest.of_file(path),
-            *(digest.of_file(path.parent / o) for o in sorted(others)),
-        ]
+        parts = [digest.of_file(one) for one in (path, *others)]
     except OSError as error:
-        raise ModelError(f"cannot read the model {path.name}: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     return parts[0] if len(parts) == 1 else digest.of_bytes("\n".join(parts).encode())
 
 
@@ -98,6 +100,10 @@ def check(proto: ModelProto, name: str) -> Graph:
     try:
         onnx.checker.check_model(proto, full_check=True)
     except _REFUSALS as error:
+        if twice := _written_twice(proto.graph):
+            raise ModelError(
+                f"{name} is not a valid ONNX model: {twice}", hint=_RENAME
+            ) from error
         first = str(error).strip().splitlines()[0]
         raise ModelError(
             f"{name} is not a valid ONNX model: {first}",
@@ -112,6 +118,36 @@ def check(proto: ModelProto, name: str) -> Graph:
     for tensor in proto.graph.initializer:
         _check_finite(tensor, name)
     return tidy(proto)
+
+
+def _opened(path: Path) -> tuple[ModelProto, list[Path]]:
+    """Return the model without the weights of other files, and those files by name."""
+    try:
+        _check_size(path, path.stat().st_size)
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    proto = _parse(data, path)
+    others = [path.parent / name for name in sorted(_external(proto, path))]
+    held = sum(other.stat().st_size for other in others if other.is_file())
+    _check_size(path, len(data) + held)
+    return proto, others
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(
+        f"cannot read the model {path.name}: {error.strerror or error}",
+        hint="Give the path of an ONNX file that may be read.",
+    )
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > MOST_BYTES:
+        raise ModelError(
+            f"{path.name} takes {size} bytes with its weights, {MOST_BYTES} (2 GiB) are the "
+            "most that can be checked and changed as one",
+            hint="Export it with float16 weights, in parts, or take a smaller model.",
+        )
 
 
 def _parse(data: bytes, path: Path) -> ModelProto:
@@ -163,11 +199,29 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
                 yield from _tensors(inner)
 
 
+def _written_twice(graph: GraphProto) -> str:
+    """Return which tensor two parts of ``graph`` give their name to; empty if none is."""
+    weights = {tensor.name for tensor in graph.initializer}
+    who = dict.fromkeys(weights, "a weight")
+    # Old exporters list weights among the inputs too; that is one tensor.
+    who |= {v.name: "an input" for v in graph.input if v.name not in weights}
+    for node in graph.node:
+        here = f"{node.op_type} {node.name!r}"
+        for name in filter(None, node.output):
+            if name in who:
+                return f"{name!r} is the name of {who[name]} and of what {here} writes"
+            who[name] = f"what {here} writes"
+    return ""
+
+
 def _check_opset(proto: ModelProto, name: str) -> int:
     versions = [o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS]
     newest = onnx.defs.onnx_opset_version()
     if not versions:
-        raise ModelError(f"{name} does not say which opset it is written in")
+        raise ModelError(
+            f"{name} does not say which opset it is written in",
+            hint="Export it again; a model without an opset has no meaning.",
+        )
     opset = max(versions)
     if not OLDEST_OPSET <= opset <= newest:
         raise ModelError(

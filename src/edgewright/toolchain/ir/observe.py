@@ -124,9 +124,12 @@ def check_finite(name: str, values: npt.NDArray[Any]) -> None:
     Raises:
         QuantizeError: They do.
     """
-    if not np.isfinite(values).all():
+    finite = np.isfinite(values)
+    if not finite.all():
+        bad = values.size - int(np.count_nonzero(finite))
         raise QuantizeError(
-            f"the activation {name!r} is not finite on calibration samples",
+            f"the activation {name!r} is not finite on calibration samples, in {bad} of "
+            f"{values.size} values",
             hint="Fill masks with a finite value, -1e4; check divisions and logarithms.",
         )
 
@@ -182,8 +185,15 @@ def _run(
         _check_feed(graph, feed)
         found = session.run(list(group), dict(feed), only)
         # None keeps a name: one that outlived its batch would split the engine's memory.
+        wrong: QuantizeError | None = None
         for name in reversed(group):
-            take(name, found.pop())
+            try:
+                take(name, found.pop())
+            except QuantizeError as error:
+                # From the end: what comes first in the graph is the cause of the others.
+                wrong = error
+        if wrong is not None:
+            raise wrong
 
 
 def _session(
@@ -201,7 +211,13 @@ def _session(
 def _check_feed(graph: Graph, feed: Feed) -> None:
     for spec in graph.inputs:
         if spec.name not in feed:
-            raise DataError(f"calibration samples lack the input {spec.name!r}")
+            raise DataError(
+                f"calibration samples lack the input {spec.name!r}",
+                hint="Name each array like the input it is for.",
+            )
         array = feed[spec.name]
         if wrong := spec.misfit(str(array.dtype), array.shape):
-            raise DataError(f"calibration samples do not fit: {wrong}")
+            raise DataError(
+                f"calibration samples do not fit: {wrong}",
+                hint="Give the samples exactly as a device will feed them.",
+            )

@@ -64,7 +64,10 @@ def quiet(what: str, error: type[EdgewrightError]) -> Iterator[Path]:
         ) from wrong
     except REFUSALS as wrong:
         first = (str(wrong).strip().splitlines() or [type(wrong).__name__])[0]
-        raise error(f"cannot {what}: {first}") from wrong
+        raise error(
+            f"cannot {what}: {first}",
+            hint="Try the model with --graph-level none, or export it in another opset.",
+        ) from wrong
     finally:
         onnxruntime.set_default_logger_severity(_WARNINGS)
         logging.disable(before)

@@ -72,9 +72,15 @@ def check_fit(samples: Samples, inputs: tuple[TensorSpec, ...], what: str) -> No
     """
     wanted = {spec.name for spec in inputs}
     if missing := sorted(wanted - set(samples.arrays)):
-        raise DataError(f"{what} lack the model's input {missing[0]!r}")
+        raise DataError(
+            f"{what} lack the model's input {missing[0]!r}",
+            hint="Name each array like the input it is for.",
+        )
     if extra := sorted(set(samples.arrays) - wanted):
-        raise DataError(f"{what} hold {extra[0]!r}, which is no input of the model")
+        raise DataError(
+            f"{what} hold {extra[0]!r}, which is no input of the model",
+            hint="Leave that array out, or name it like the input it is for.",
+        )
     for spec in inputs:
         array = samples.arrays[spec.name]
         # How many there are is not the model's business, where it takes one at a time.
@@ -85,4 +91,7 @@ def check_fit(samples: Samples, inputs: tuple[TensorSpec, ...], what: str) -> No
                 hint="Give the samples exactly as a device will feed them.",
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DataError(f"{what} hold values that are not finite for {spec.name!r}")
+            raise DataError(
+                f"{what} hold values that are not finite for {spec.name!r}",
+                hint="Leave out samples with NaN or infinities, or mend what prepares them.",
+            )

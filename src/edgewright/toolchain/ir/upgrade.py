@@ -51,7 +51,10 @@ def check_alike(old: ModelProto, new: ModelProto, feeds: Feeds, name: str) -> No
             try:
                 told.append(answers(path, [feeds])[0])
             except EdgewrightError as error:
-                raise ModelError(f"{name} {part} cannot answer: {error}") from error
+                raise ModelError(
+                    f"{name} {part} cannot answer: {error}",
+                    hint="Export it again, in opset 18 for instance.",
+                ) from error
     try:
         apart(told[0], told[1], [value.name for value in new.graph.output])
     except ParityError as error:

@@ -120,9 +120,14 @@ def assemble(given: Given, inputs: Sequence[TensorSpec], classes: tuple[str, ...
         nothing = {name: array[:0] for name, array in given.evaluate.items()}
         calibrate = Samples(given.calibrate or nothing)
     except ValueError as error:
-        raise DataError(f"{given.where}: {error}") from error
+        raise DataError(
+            f"{given.where}: {error}", hint="Give every input as many samples as the others."
+        ) from error
     if not len(evaluate):
-        raise DataError(f"{given.where} holds no evaluation samples")
+        raise DataError(
+            f"{given.where} holds no evaluation samples",
+            hint="Give some hundred real inputs to judge by.",
+        )
     check_fit(evaluate, tuple(inputs), "evaluation samples")
     if len(calibrate):
         check_fit(calibrate, tuple(inputs), "calibration samples")
@@ -172,24 +177,33 @@ def _check_truth(given: Given, evaluate: int, calibrate: int, classes: int) -> N
     if targets is not None:
         if targets.shape[:1] != (evaluate,):
             raise DataError(
-                f"there are targets of shape {list(targets.shape)} for {evaluate} samples"
+                f"there are targets of shape {list(targets.shape)} for {evaluate} samples",
+                hint="Give a target for each evaluation sample, in the same order.",
             )
         if targets.dtype.kind not in "fiu" or not np.isfinite(targets).all():
-            raise DataError("targets must be finite numbers")
+            raise DataError(
+                "targets must be finite numbers",
+                hint="Leave out samples whose target is not known.",
+            )
 
 
 def _check_labels(labels: Array, name: str, count: int, classes: int) -> None:
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(
             f"{name} must be one integer a sample, got {labels.dtype} of shape "
-            f"{list(labels.shape)}"
+            f"{list(labels.shape)}",
+            hint="Give the number of the class of each sample, counted from 0.",
         )
     if len(labels) != count:
-        raise DataError(f"{len(labels)} {name} for {count} samples")
+        raise DataError(
+            f"{len(labels)} {name} for {count} samples",
+            hint="Give a label for each sample, in the same order.",
+        )
     if count and not (labels.min() >= 0 and (not classes or labels.max() < classes)):
         raise DataError(
             f"{name} run from {labels.min()} to {labels.max()}, "
-            f"the model answers classes 0 to {classes - 1}"
+            f"the model answers classes 0 to {classes - 1}",
+            hint="Number the classes from 0, in the order the model answers them.",
         )
 
 

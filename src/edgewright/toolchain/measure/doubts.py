@@ -5,7 +5,7 @@ Each check has a name, refuses with the numbers, and can be accepted by that nam
 accepted stays on the record. A remark is told and refuses nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from edgewright.core import stats
 from edgewright.core.stats import binomial_upper
+from edgewright.toolchain.ir import halves
+from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.measure.data import Dataset
 
@@ -62,6 +64,7 @@ KINDS: Mapping[str, str] = {
     "dead-class": "The reference never answers a class that there are samples of.",
     "class-shares": "The classes are mixed otherwise in the two parts.",
     "evaluation-classes": "No evaluation sample is of some class; only told.",
+    "half-precision": "An answer in float16 is, or may be, more than float16 can hold.",
 }
 
 
@@ -108,6 +111,33 @@ def about_classes(
             f"{len(missing)} of {len(data.classes)} classes",
             "Add samples of every class the model answers.",
             refuses=False,
+        )
+
+
+def about_halves(graph: Graph, reference: Sequence[Array]) -> Iterator[Doubt]:
+    """Yield which answers in half precision are no longer what was computed.
+
+    Args:
+        graph: The model.
+        reference: For each of its outputs what the reference answers.
+    """
+    for one in halves.rounded_outputs(graph):
+        upto = "of any size" if one.most is None else f"up to {one.most}"
+        yield Doubt(
+            "half-precision",
+            f"output {one.output!r} is float16 and {one.node!r} puts whole numbers {upto} in "
+            f"it: above {halves.WHOLE_UP_TO} float16 has not all of them",
+            "Export that output as int32 or float32.",
+        )
+    for spec, array in zip(graph.outputs, reference, strict=True):
+        if array.dtype != np.float16 or not np.isinf(array).any():
+            continue
+        count = int(np.isinf(_flat(array)).any(axis=1).sum())
+        yield Doubt(
+            "half-precision",
+            f"output {spec.name!r} is infinite for {count} of {len(array)} samples: float16 "
+            f"ends at {halves.LARGEST}",
+            "Export the model in float32, or scale what is answered.",
         )
 
 

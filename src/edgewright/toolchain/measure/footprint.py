@@ -74,10 +74,14 @@ def _run(model: Path, engine: str, shapes: Sequence[tuple[int, ...]]) -> dict[st
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise EngineError(
-            f"a fresh process gave no answer within {_TIMEOUT_S:.0f} s"
+            f"a fresh process gave no answer within {_TIMEOUT_S:.0f} s",
+            hint="Measure on an idle machine, or compress a smaller model.",
         ) from error
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
-        raise EngineError(f"a fresh process cannot answer (exit {done.returncode}): {said}")
+        raise EngineError(
+            f"a fresh process cannot answer (exit {done.returncode}): {said}",
+            hint="Run the model with the same engine by hand; it may need more memory.",
+        )
     result: dict[str, int] = json.loads(done.stdout)
     return result

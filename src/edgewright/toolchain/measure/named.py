@@ -31,6 +31,9 @@ def function(name: str) -> Callable[..., Any]:
         if added:
             sys.path.remove(here)
     if not callable(found):
-        raise UsageError(f"{name} cannot be called, it is a {type(found).__name__}")
+        raise UsageError(
+            f"{name} cannot be called, it is a {type(found).__name__}",
+            hint="Name a function: module:function.",
+        )
     made: Callable[..., Any] = found
     return made

@@ -52,7 +52,10 @@ def _peak_bytes() -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(_PEAK):
             return int(line.split()[1]) * 1024
-    raise EngineError("this kernel does not tell the peak memory of a process")
+    raise EngineError(
+        "this kernel does not tell the peak memory of a process",
+        hint="Measure on Linux, whose /proc/self/status tells it.",
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Steps that were done, kept over runs: content-addressed, checked, and bounded in bytes.
 
 A step is named by all that decides its bytes: the graph it was given, the technique with
-its settings, the calibration samples and the versions of the tools. What is found is
-believed only if its own digest says that it is whole. The cache is a convenience: when
-the disk refuses to keep something, the step has still been done.
+its settings, the calibration samples, the versions of the tools, and the code that does
+it, since a technique may be mended between two releases. What is found is believed only
+if its own digest says that it is whole. The cache is a convenience: when the disk refuses
+to keep something, the step has still been done.
 """
 
 import json
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,30 @@ from edgewright.toolchain.techniques import Applied
 
 CAP_BYTES = 2 << 30
 _SUFFIX = ".step"
+_TOOLCHAIN = Path(__file__).resolve().parents[1]
+_TECHNIQUES, _SHARED = "techniques", "ir"
 
 
 def home() -> Path:
     """Return the person's cache folder: ``$XDG_CACHE_HOME/edgewright/steps``."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "edgewright" / "steps"
+
+
+@cache
+def code_of(technique: str, toolchain: Path = _TOOLCHAIN) -> str:
+    """Return the digest of the sources of ``technique`` and of what all techniques use.
+
+    Args:
+        technique: A package in ``techniques``.
+        toolchain: The folder of this code.
+    """
+    parts = toolchain / _TECHNIQUES
+    files = [parts / "__init__.py"]
+    for folder in (parts / technique, toolchain / _SHARED):
+        files += sorted(folder.rglob("*.py"))
+    told = (f"{p.relative_to(toolchain).as_posix()} {digest.of_file(p)}" for p in files)
+    return digest.of_bytes("\n".join(told).encode())
 
 
 class StepCache:
@@ -50,6 +70,7 @@ class StepCache:
             "settings": dict(step.settings),
             "samples": samples,
             "tools": self._tools,
+            "code": code_of(step.technique),
         }
         return digest.hex_of(digest.of_bytes(canonical.encode(about)))
 

@@ -79,6 +79,7 @@ def _look(
     if data.synthetic:
         return [], ()
     found = list(doubts.about_inputs(data, calibrates=calibrates))
+    found += doubts.about_halves(given.graph, reference)
     if place is None or not metrics.by_class(given.recipe.metric):
         return found, ()
     calibrated = ask(data.calibrate) if calibrates else None

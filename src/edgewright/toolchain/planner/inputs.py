@@ -111,10 +111,16 @@ class Order:
             _known("trust", name, tuple(doubts.KINDS))
         for layer, form in self.precision.items():
             if not layer or "," in layer:
-                raise UsageError(f"there is no layer {layer!r} to pin to {form}")
+                raise UsageError(
+                    f"there is no layer {layer!r} to pin to {form}",
+                    hint="Pin one layer a line, by a name or a pattern like head*.",
+                )
             _known(f"precision of {layer}", form, PRECISIONS)
         if self.budget_s < 0:
-            raise UsageError(f"budget must be at least 0 s, got {self.budget_s}")
+            raise UsageError(
+                f"budget must be at least 0 s, got {self.budget_s}",
+                hint="Give seconds, or leave it out for no end.",
+            )
         if self.metric != AUTO:
             metrics.parse(self.metric)
         if self.data is None and not self.allow_synthetic:
@@ -272,7 +278,8 @@ def _check_interface(graph: Graph, name: str) -> None:
     """Refuse a model that does not answer samples one by one."""
     if not graph.inputs or not graph.outputs:
         raise ModelError(
-            f"{name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
+            f"{name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
+            hint="Export it with at least one input and one output.",
         )
     for kind, specs in (("input", graph.inputs), ("output", graph.outputs)):
         for spec in specs:
@@ -355,7 +362,10 @@ def _classes(order: Order, given: Given, graph: Graph) -> tuple[str, ...]:
     names = order.classes or given.classes
     if names and count > 0 and len(names) != count:
         who = "named" if order.classes else "in the data"
-        raise UsageError(f"{len(names)} classes are {who}, the model answers {count}")
+        raise UsageError(
+            f"{len(names)} classes are {who}, the model answers {count}",
+            hint="Name the classes in the order the model answers them, all of them.",
+        )
     if names:
         return names
     return tuple(str(number) for number in range(max(count, 0)))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgewright.core import digest, durable
 from edgewright.core.errors import QuantizeError
@@ -280,10 +281,17 @@ class Mixer:
 
 
 def drift(reference: Answers, answered: Answers) -> float:
-    """Return the mean distance over the mean size, of the output worst off."""
-    found = []
-    for one, other in zip(reference, answered, strict=True):
-        size = float(np.abs(one.astype(np.float64)).mean())
-        apart = float(np.abs(one.astype(np.float64) - other).mean())
-        found.append(apart / size if size else apart)
-    return max(found)
+    """Return the mean distance over the mean size, of the output worst off.
+
+    What is infinite in one of the two only is as far away as answers are large.
+    """
+    return max(_drift(*pair) for pair in zip(reference, answered, strict=True))
+
+
+def _drift(reference: npt.NDArray[Any], answered: npt.NDArray[Any]) -> float:
+    one, other = (array.astype(np.float64) for array in (reference, answered))
+    both = np.isfinite(one) & np.isfinite(other)
+    alike = both | ((one == other) | (np.isnan(one) & np.isnan(other)))
+    size = float(np.abs(one[both]).mean()) if both.any() else 0.0
+    apart = float(np.abs(one[both] - other[both]).mean()) if both.any() else 0.0
+    return (apart / size if size else apart) + float((~alike).mean())

@@ -7,7 +7,7 @@
 
 What comes after such a node is left in floats too, up to the next layer with weights.
 
-Source: the defects that users of eight tools reported; see docs/choices.md.
+Source: the defects that users of eight tools reported; see docs/traps.md.
 """
 
 from collections.abc import Mapping

@@ -101,6 +101,11 @@ class Workshop:
             self.made.append(one)
         return one
 
+    def drop(self, one: Made, why: str) -> None:
+        """Take ``one`` back, which turned out to be of no use."""
+        self.made.remove(one)
+        self.left_out[one.plan.name] = why
+
     def check_any(self) -> None:
         """Refuse to go on when nothing that may be chosen could be made.
 

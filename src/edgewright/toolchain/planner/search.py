@@ -17,6 +17,7 @@ from pathlib import Path
 from time import monotonic
 
 from edgewright.core.contract import Outcome
+from edgewright.core.errors import EngineError, ModelError, ParityError
 from edgewright.toolchain.planner.decide import Decision, Known, Rules, decide, verdict_on
 from edgewright.toolchain.planner.gather import Bench, gather
 from edgewright.toolchain.planner.ledger import Ledger
@@ -124,9 +125,18 @@ class Search:
         if one is None:
             return
         self.say("check", f"{name} against the model")
-        check_float(one, self.bench.engine, self.source, self.bench.data.evaluate)
-        # The first is the baseline, which the others are compared with.
-        now, before = self._gather(one, worth=self._may_hold if self.made else _always)
+        try:
+            check_float(one, self.bench.engine, self.source, self.bench.data.evaluate)
+            # The first is the baseline, which the others are compared with.
+            now, before = self._gather(one, worth=self._may_hold if self.made else _always)
+        except ParityError:
+            raise
+        except (EngineError, ModelError) as error:
+            if not self.made:
+                raise
+            # Written is not run: what cannot answer here is no candidate, and the others are.
+            self.workshop.drop(one, f"what was written cannot be used: {error}")
+            return
         self.made.append(one)
         self.now.append(now)
         self.before.append(before)

@@ -14,6 +14,7 @@ from edgewright.core import digest, records
 from edgewright.core.contract import Contract, Verdict
 from edgewright.core.evidence import Evidence, Paired
 from edgewright.core.tensors import TensorSpec
+from edgewright.toolchain.techniques import TECHNIQUES
 
 FORMAT = 1
 
@@ -104,6 +105,22 @@ class CandidatePlan:
     name: str
     steps: tuple[Step, ...]
     choosable: bool
+
+    def __post_init__(self) -> None:
+        """Refuse a step that keeps the answers after one that rounds.
+
+        Fused afterwards, a batch norm would meet weights that are rounded already, and
+        what is equalised or smoothed then was rounded badly before.
+        """
+        rounded = ""
+        for step in self.steps:
+            info = TECHNIQUES.get(step.technique)
+            if info is not None and info.exact and rounded:
+                raise ValueError(
+                    f"{self.name}: {step.technique} comes after {rounded}, which rounds"
+                )
+            if info is not None and not info.exact:
+                rounded = step.technique
 
 
 @dataclass(frozen=True, slots=True)

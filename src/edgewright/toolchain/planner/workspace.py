@@ -41,7 +41,10 @@ def read_report(folder: Path) -> Report:
             f"{folder} holds no {REPORT}", hint="Make one with edgewright optimize."
         ) from error
     except (OSError, ValueError, ConfigError) as error:
-        raise UsageError(f"{folder / REPORT} cannot be read: {error}") from error
+        raise UsageError(
+            f"{folder / REPORT} cannot be read: {error}",
+            hint="Make it anew with edgewright optimize --force.",
+        ) from error
 
 
 def check_free(folder: Path, recipe: Recipe, *, force: bool) -> None:

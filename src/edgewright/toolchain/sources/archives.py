@@ -84,7 +84,10 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"cannot read {path.name}: {error.strerror}") from error
+        raise ModelError(
+            f"cannot read {path.name}: {error.strerror}",
+            hint="Give the path of a file that may be read.",
+        ) from error
 
 
 def _zip(data: bytes, path: Path) -> zipfile.ZipFile:
@@ -116,7 +119,10 @@ def _pickles(data: bytes, path: Path, depth: int) -> Iterator[bytes]:
             try:
                 held = archive.read(info)
             except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
-                raise ModelError(f"{path.name} is damaged: {error}") from error
+                raise ModelError(
+                    f"{path.name} is damaged: {error}",
+                    hint="Save the model again; the file is incomplete or was altered.",
+                ) from error
             if held.startswith(b"PK") and depth < _DEPTH:
                 yield from _pickles(held, path, depth + 1)
             elif info.filename.endswith(".pkl") or "opaque" in info.filename:
@@ -133,7 +139,10 @@ def _globals(data: bytes, path: Path) -> Iterator[str]:
         except (ValueError, EOFError, IndexError, UnicodeDecodeError) as error:
             if begun:
                 return  # what follows the pickles of an old file is raw storage
-            raise ModelError(f"a pickle in {path.name} is damaged: {error}") from error
+            raise ModelError(
+                f"a pickle in {path.name} is damaged: {error}",
+                hint="Save the model again; the file is incomplete or was altered.",
+            ) from error
 
 
 def _globals_of_one(stream: io.BytesIO) -> Iterator[str]:

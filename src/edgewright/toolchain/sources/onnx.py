@@ -39,7 +39,10 @@ class _Onnx:
             try:
                 return answers(path, tried)
             except EngineError as error:
-                raise ModelError(f"{path.name} as given cannot answer: {error}") from error
+                raise ModelError(
+                    f"{path.name} as given cannot answer: {error}",
+                    hint="Try it with ONNX Runtime alone, and export it again.",
+                ) from error
 
         yield Converted(path, source_digest(path), "as given", tuple(notes), answer)
 

@@ -117,7 +117,9 @@ class Framework:
         lines = (self._folder / "log.txt").read_text(errors="replace").strip().splitlines()
         said = lines[-1].strip() if lines else "nothing was said"
         how = f"signal {-code}" if code < 0 else f"exit {code}"
-        hint = "It may have run out of memory." if code == -signal.SIGKILL else ""
+        hint = "Load and run the model with the framework alone; it says more there."
+        if code == -signal.SIGKILL:
+            hint = "It may have run out of memory: end other programs."
         return ModelError(f"the framework's process ended ({how}): {said}", hint=hint)
 
 
@@ -144,7 +146,8 @@ def framework(
             )  # fmt: skip
         except OSError as error:
             raise ModelError(
-                f"cannot start {Path(command[0]).name}: {error.strerror}"
+                f"cannot start {Path(command[0]).name}: {error.strerror}",
+                hint="Name an interpreter that can be run.",
             ) from error
     running = Framework(popen, folder, timeout_s)
     try:

@@ -20,7 +20,10 @@ def load_samples(path: Path) -> dict[str, Array]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path.name}: {error.strerror}") from error
+        raise DataError(
+            f"cannot read {path.name}: {error.strerror}",
+            hint="Give the path of an npz file that may be read.",
+        ) from error
     if not data.startswith(b"PK"):
         raise DataError(
             f"{path.name} is not an npz file: it begins with {data[:8]!r}",
@@ -35,5 +38,8 @@ def load_samples(path: Path) -> dict[str, Array]:
             hint="Write it with numpy.savez; arrays of objects are not read.",
         ) from error
     if not found:
-        raise DataError(f"{path.name} holds no array")
+        raise DataError(
+            f"{path.name} holds no array",
+            hint="Write it with numpy.savez, an array for each input.",
+        )
     return found

@@ -25,14 +25,12 @@ from edgewright.toolchain.ir.axes import (
 )
 from edgewright.toolchain.ir.feeds import BATCHES, sets
 from edgewright.toolchain.ir.graph import Graph
-from edgewright.toolchain.ir.load import check, load
+from edgewright.toolchain.ir.load import MOST_BYTES, check, load
 from edgewright.toolchain.ir.names import without_paths
 from edgewright.toolchain.ir.upgrade import upgrade
 from edgewright.toolchain.sources.values import Brought, Converted, Wish
 
 MODEL = "model.onnx"
-# What one file of this format can hold.
-_MOST_BYTES = 2**31 - 1
 _BATCH_HINT = "Freeze it with --freeze batch=1, or export a model that takes any batch."
 
 
@@ -111,9 +109,9 @@ def _free_axes(inputs: Sequence[Axes], *, keep: bool) -> list[str]:
 
 def _bytes(graph: Graph) -> bytes:
     size = graph.proto.ByteSize()
-    if size > _MOST_BYTES:
+    if size > MOST_BYTES:
         raise ModelError(
-            f"the model takes {size} bytes, one ONNX file holds {_MOST_BYTES}",
+            f"the model takes {size} bytes, one ONNX file holds {MOST_BYTES}",
             hint="Export it in float16, or a smaller model.",
         )
     return graph.to_bytes()
@@ -129,7 +127,8 @@ def _run(path: Path, tried: Sequence[Feeds]) -> list[list[Array]]:
             shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in feeds.items())
             if not found:
                 raise ModelError(
-                    f"the exported model cannot answer {shapes}: {error}"
+                    f"the exported model cannot answer {shapes}: {error}",
+                    hint="Give --data of the sizes it was exported for, or --freeze them.",
                 ) from error
             raise ModelError(
                 f"the batch is said to be free, but the model cannot answer {shapes}: {error}",

@@ -48,7 +48,10 @@ class Wish:
         """Refuse what cannot be meant."""
         for axis, size in self.freeze.items():
             if size < 1:
-                raise UsageError(f"axis {axis!r} cannot be frozen at {size}")
+                raise UsageError(
+                    f"axis {axis!r} cannot be frozen at {size}",
+                    hint="Give a size of 1 or more, like --freeze batch=1.",
+                )
         if self.opset is not None and self.opset < MIN_OPSET:
             raise UsageError(
                 f"opset {self.opset} is too old, {MIN_OPSET} is the oldest that is written",
@@ -56,9 +59,11 @@ class Wish:
             )
         names = [one.name for one in self.inputs]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise UsageError(f"input {min(twice)!r} is given twice")
+            raise UsageError(
+                f"input {min(twice)!r} is given twice", hint="Give each input once."
+            )
         if self.samples is not None and not self.samples:
-            raise UsageError("the samples hold no array")
+            raise UsageError("the samples hold no array", hint="Give an array for each input.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -42,7 +42,8 @@ def read(path: Path, inputs: Sequence[TensorSpec], form: Form) -> Given:
     targets = arrays.get(keys.evaluate_targets)
     if labels is None and targets is None:
         first = next(iter(evaluate.values()))
-        _check_no_labels(arrays, keys, first, {*map(id, evaluate.values())}, path)
+        used = {id(array) for array in (*evaluate.values(), *calibrate.values())}
+        _check_no_labels(arrays, keys, first, used, path)
     return Given(
         where=path.name,
         evaluate=evaluate,
@@ -71,7 +72,10 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path.name}: {error.strerror}") from error
+        raise DataError(
+            f"cannot read {path.name}: {error.strerror}",
+            hint="Give the path of an npz file that may be read.",
+        ) from error
     if not data.startswith((b"PK", b"\x93NUMPY")):
         raise DataError(
             f"{path.name} is not an npz file: it begins with {data[:8]!r}",

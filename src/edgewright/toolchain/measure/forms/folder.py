@@ -72,7 +72,10 @@ def _classes(folder: Path) -> tuple[str, ...]:
 def _listed(folder: Path, names: tuple[str, ...]) -> _Listed:
     strange = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in names)
     if strange:
-        raise DataError(f"{folder.name} holds the class {strange[0]!r}, evaluation does not")
+        raise DataError(
+            f"{folder.name} holds the class {strange[0]!r}, evaluation does not",
+            hint="Give both parts the same folders, one a class.",
+        )
     return [
         (file, label)
         for label, name in enumerate(names)
@@ -98,7 +101,8 @@ def _picture(
     """Return one picture in the layout the input has, told by where 1, 3 or 4 stands."""
     if len(spec.shape) != 4:
         raise DataError(
-            f"input {spec.name!r} has shape {list(spec.shape)}, a picture needs four sizes"
+            f"input {spec.name!r} has shape {list(spec.shape)}, a picture needs four sizes",
+            hint="Give arrays instead, or import the model with a picture as its input.",
         )
     first = spec.shape[1] in _COLOURS and spec.shape[3] not in _COLOURS
     channels = spec.shape[1] if first else spec.shape[3]
@@ -115,7 +119,10 @@ def _picture(
             small = mode.resize((width, height), pillow.Resampling.BILINEAR)
             values = np.asarray(small).reshape(height, width, channels)
     except (OSError, ValueError) as error:
-        raise DataError(f"{file.name} is not a picture that can be read: {error}") from error
+        raise DataError(
+            f"{file.name} is not a picture that can be read: {error}",
+            hint="Take the file out of the folder, or save it again as png or jpeg.",
+        ) from error
     if how.order == "bgr" and channels >= 3:
         values = np.concatenate([values[..., 2::-1], values[..., 3:]], axis=-1)
     scaled = _scaled(values, spec.dtype, how)
@@ -135,5 +142,6 @@ def _scaled(values: npt.NDArray[np.uint8], dtype: str, how: Pictures) -> npt.NDA
     except ValueError as error:
         raise DataError(
             f"{len(how.mean)} means and {len(how.spread)} spreads do not fit "
-            f"{values.shape[-1]} channels"
+            f"{values.shape[-1]} channels",
+            hint="Give data.pictures a mean and a spread for each channel, or one for all.",
         ) from error

@@ -34,7 +34,10 @@ def read(path: Path, inputs: Sequence[TensorSpec], form: Form) -> Given:
     calibrate, known = _part(call, "calibrate", name, inputs)
     evaluate, right = _part(call, "evaluate", name, inputs)
     if not evaluate:
-        raise DataError(f"{name} yields no sample for evaluation")
+        raise DataError(
+            f"{name} yields no sample for evaluation",
+            hint="Let it yield samples when it is called with 'evaluate'.",
+        )
     labels, targets = _truth(right, name)
     marks, _ = _truth(known, name)
     return Given(
@@ -61,11 +64,17 @@ def _part(
     if not rows:
         return {}, []
     if any(one is None for one in right) and any(one is not None for one in right):
-        raise DataError(f"{name} says for some samples of {part} what is right, not for all")
+        raise DataError(
+            f"{name} says for some samples of {part} what is right, not for all",
+            hint="Yield (inputs, right) for every sample of a part, or inputs alone.",
+        )
     try:
         arrays = {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]}
     except (KeyError, ValueError) as error:
-        raise DataError(f"{name}: samples of {part} are not alike: {error}") from error
+        raise DataError(
+            f"{name}: samples of {part} are not alike: {error}",
+            hint="Yield arrays of one type and shape for each input.",
+        ) from error
     return arrays, [] if right[0] is None else right
 
 
@@ -78,7 +87,10 @@ def _truth(
     try:
         found = np.stack([np.asarray(one) for one in right])
     except ValueError as error:
-        raise DataError(f"{name}: what is right is not alike: {error}") from error
+        raise DataError(
+            f"{name}: what is right is not alike: {error}",
+            hint="Yield what is right in one form: a class, numbers or boxes.",
+        ) from error
     if found.dtype.kind in "iu" and found.ndim == 1:
         return found, None
     return None, found.astype(np.float64)

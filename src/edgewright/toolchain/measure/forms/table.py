@@ -53,16 +53,26 @@ def _text(path: Path) -> dict[str, list[str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, delimiter=delimiter))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path.name}: {error}") from error
+        raise DataError(
+            f"cannot read {path.name}: {error}",
+            hint="Give a table in UTF-8 that may be read: csv, tsv or parquet.",
+        ) from error
     if len(rows) < 2:
-        raise DataError(f"{path.name} needs a row of names and rows of values")
+        raise DataError(
+            f"{path.name} needs a row of names and rows of values",
+            hint="Begin with a row of names; each row after it is a sample.",
+        )
     head, *body = rows
     if len(set(head)) != len(head):
-        raise DataError(f"{path.name} names a column twice: {', '.join(head)}")
+        raise DataError(
+            f"{path.name} names a column twice: {', '.join(head)}",
+            hint="Give each column a name of its own.",
+        )
     for number, row in enumerate(body, start=2):
         if len(row) != len(head):
             raise DataError(
-                f"line {number} of {path.name} has {len(row)} cells, the head {len(head)}"
+                f"line {number} of {path.name} has {len(row)} cells, the head {len(head)}",
+                hint="Mend or remove that line; every row has a cell for each name.",
             )
     return {name: [row[place] for row in body] for place, name in enumerate(head)}
 
@@ -78,7 +88,10 @@ def _parquet(path: Path) -> dict[str, list[Any]]:
     try:
         table = parquet.read_table(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path.name}: {error}") from error
+        raise DataError(
+            f"cannot read {path.name}: {error}",
+            hint="Give a table in UTF-8 that may be read: csv, tsv or parquet.",
+        ) from error
     found: dict[str, list[Any]] = table.to_pydict()
     return found
 
@@ -127,7 +140,10 @@ def _labels(
         place = {name: index for index, name in enumerate(names)}
         return np.array([place[str(cell)] for cell in cells]), tuple(names), None
     if not np.isfinite(numbers).all():
-        raise DataError(f"a label of {path.name} is missing")
+        raise DataError(
+            f"a label of {path.name} is missing",
+            hint="Give every row a label, or leave the column out.",
+        )
     if (numbers == np.floor(numbers)).all() and numbers.min() >= 0:
         return numbers.astype(np.int64), (), None
     return None, (), numbers

@@ -61,7 +61,10 @@ def _own(
             some = {name: values[drawn] for name, values in truth.items()}
             score = float(call([a[drawn] for a in answers], some))
             if not -1e3 <= score <= 1:
-                raise DataError(f"{detail} returned {score}, a score is at most 1")
+                raise DataError(
+                    f"{detail} returned {score}, a score is at most 1",
+                    hint="Return a share: 1 is perfect, lower is worse.",
+                )
             return score
 
         return {"overall": weighted}
@@ -80,7 +83,8 @@ def _checked(scores: Any, n: int, name: str) -> Scores:
     if found.shape != (n,) or not ((found >= 0) & (found <= 1)).all():
         raise DataError(
             f"{name} returned {list(found.shape)} scores from {found.min():.3g} to "
-            f"{found.max():.3g} for {n} samples; one from 0 to 1 for each is wanted"
+            f"{found.max():.3g} for {n} samples; one from 0 to 1 for each is wanted",
+            hint="Return one score from 0 to 1 for each sample, as an array.",
         )
     return found
 

@@ -76,16 +76,23 @@ def mae(
     del detail
     targets = data.targets
     if targets is None:
-        raise DataError("mae needs the right numbers of each evaluation sample")
+        raise DataError(
+            "mae needs the right numbers of each evaluation sample",
+            hint="Add evaluate_targets to the data, or judge by another metric: --metric.",
+        )
     if len(outputs) != 1 or reference[0].size != targets.size:
         raise ModelError(
             f"mae compares one output with {list(targets.shape)} targets; the model answers "
-            f"{', '.join(str(list(a.shape)) for a in reference)}"
+            f"{', '.join(str(list(a.shape)) for a in reference)}",
+            hint="Give targets of the shape of the output, the sample first.",
         )
     flat = targets.reshape(len(targets), -1).astype(np.float64)
     scale = float(np.abs(flat - np.median(flat, axis=0)).mean())
     if scale == 0:
-        raise DataError("mae has no scale: all targets are the same")
+        raise DataError(
+            "mae has no scale: all targets are the same",
+            hint="Give samples whose targets differ, or judge by another metric: --metric.",
+        )
 
     def scores(answers: Answers) -> Mapping[str, Weighted]:
         error = np.abs(answers[0].reshape(flat.shape) - flat).mean(axis=1) / scale
@@ -102,11 +109,15 @@ def iou(
     targets = data.targets
     scores_at = reference[0].shape
     if targets is None or targets.dtype.kind not in "iu":
-        raise DataError("iou needs the right class of each place, whole numbers as targets")
+        raise DataError(
+            "iou needs the right class of each place, whole numbers as targets",
+            hint="Add evaluate_targets to the data: the class of each place.",
+        )
     if len(outputs) != 1 or (scores_at[0], *scores_at[2:]) != targets.shape:
         raise ModelError(
             f"iou compares one output [n, classes, ...] with {list(targets.shape)} targets; "
-            f"the model answers {', '.join(str(list(a.shape)) for a in reference)}"
+            f"the model answers {', '.join(str(list(a.shape)) for a in reference)}",
+            hint="Give targets of the shape of the output without its classes.",
         )
     flat = targets.reshape(len(targets), -1)
     count = scores_at[1]
@@ -143,7 +154,10 @@ def _mean(each: Collection[Weighted]) -> Weighted:
 
 def _labels(data: Dataset, name: str) -> npt.NDArray[np.int64]:
     if data.labels is None or data.labels.ndim != 1:
-        raise DataError(f"{name} needs the right class of each evaluation sample")
+        raise DataError(
+            f"{name} needs the right class of each evaluation sample",
+            hint="Add evaluate_labels to the data, or judge by fidelity.",
+        )
     return data.labels
 
 
@@ -175,7 +189,8 @@ def _certainty(
             return error
     raise ModelError(
         "auc judges one output of one number, of two, or of the input's own shape; the "
-        f"model answers {', '.join(str(list(spec.shape)) for spec in outputs)}"
+        f"model answers {', '.join(str(list(spec.shape)) for spec in outputs)}",
+        hint="Judge this model by another metric: --metric.",
     )
 
 

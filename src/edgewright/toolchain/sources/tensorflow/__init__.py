@@ -105,7 +105,10 @@ def _check_keras(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             config: Any = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        raise ModelError(f"{path.name} is no Keras file: {error}") from error
+        raise ModelError(
+            f"{path.name} is no Keras file: {error}",
+            hint="Save it again with model.save, as .keras.",
+        ) from error
     if '"__lambda__"' in json.dumps(config):
         raise ModelError(
             f"{path.name} holds a Lambda layer: loading it would run code from the file",

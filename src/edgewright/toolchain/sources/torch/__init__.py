@@ -94,7 +94,10 @@ def _check_pickles(kind: str, model: str, wish: Wish) -> None:
     asked = [Path(model)] if kind in {"torch-export", "torch-pickle"} else []
     if wish.weights is not None:
         if not wish.weights.is_file():
-            raise ModelError(f"there are no weights {wish.weights.name}")
+            raise ModelError(
+                f"there are no weights {wish.weights.name}",
+                hint="Give the path of a .safetensors file, or of a state dict.",
+            )
         if wish.weights.suffix != ".safetensors":
             asked.append(wish.weights)
     for path in asked:

@@ -43,7 +43,10 @@ class Served:
             wrong = error
         except Exception as error:  # noqa: BLE001  code of others runs here: the outermost loop
             first = (str(error).strip().splitlines() or ["nothing was said"])[0]
-            wrong = ModelError(f"{type(error).__name__}: {first}")
+            wrong = ModelError(
+                f"{type(error).__name__}: {first}",
+                hint="Load and run the model with torch alone; what fails there fails here.",
+            )
         return {"error": {"code": wrong.code, "message": str(wrong), "hint": wrong.hint}}
 
     def _convert(self, request: dict[str, Any]) -> dict[str, Any]:

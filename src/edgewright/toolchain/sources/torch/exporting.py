@@ -34,12 +34,15 @@ def export(loaded: Loaded, out: Path, opset: int | None) -> tuple[str, tuple[str
     tried = sets(loaded.inputs, loaded.samples, loaded.within)[: len(BATCHES)]
     told = [loaded.named(feeds) for feeds in tried]
     wrong: dict[str, str] = {}
+    hint = "Fix what the first one names."
     for name, write in _exporters(loaded).items():
         try:
             write(loaded, out, opset, told)
             _hold(loaded, out, opset, tried, told)
         except EdgewrightError as error:
             wrong[name] = str(error)
+            # What a file was refused for has a remedy of its own, the first one's counts.
+            hint = error.hint if error.hint and len(wrong) == 1 else hint
         except REFUSALS as error:
             wrong[name] = first_line(error)
         else:
@@ -48,7 +51,7 @@ def export(loaded: Loaded, out: Path, opset: int | None) -> tuple[str, tuple[str
     raise ModelError(
         "no exporter can write the model: "
         + "; ".join(f"{name}: {why}" for name, why in wrong.items()),
-        hint="Fix what the first one names; where it is the batch, --freeze batch=1.",
+        hint=f"{hint} Where it is the batch: --freeze batch=1.",
     )
 
 
@@ -134,7 +137,10 @@ def _hold(
     """Refuse a file with other axes, another opset or other answers than were asked for."""
     graph = load(out)
     if opset is not None and graph.opset != opset:
-        raise ModelError(f"it wrote opset {graph.opset}, {opset} was asked for")
+        raise ModelError(
+            f"it wrote opset {graph.opset}, {opset} was asked for",
+            hint="Leave out --opset, or ask for the one it wrote.",
+        )
     written = {one.name: one for one in inputs_of(graph)}
     for one in loaded.inputs:
         if one.name not in written:
@@ -147,7 +153,8 @@ def _hold(
             if isinstance(size, str) and isinstance(got, int):
                 raise ModelError(
                     f"it fixed axis {axis} ({size!r}) of input {one.name!r} at {got}, which "
-                    "was to be free: something in forward depends on its size"
+                    "was to be free: something in forward depends on its size",
+                    hint=f"Give --freeze {size}=N, or let forward not depend on it.",
                 )
     answered = answers(out, tried)
     names = [name for name, _ in told[0]]

@@ -85,7 +85,10 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((path / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read config.json of {path.name}: {error}") from error
+        raise ModelError(
+            f"cannot read config.json of {path.name}: {error}",
+            hint="Give the folder that save_pretrained wrote, whole.",
+        ) from error
     if "auto_map" in config:
         raise ModelError(
             f"the model in {path.name} brings code of its own ({config['auto_map']})",

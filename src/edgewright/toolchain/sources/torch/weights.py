@@ -56,12 +56,18 @@ def _read(path: Path, *, trusted: bool) -> Any:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"cannot read the weights {path.name}: {error}") from error
+            raise ModelError(
+                f"cannot read the weights {path.name}: {error}",
+                hint="Save them again: safetensors, or torch.save of a state dict.",
+            ) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=not trusted)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"cannot read the weights {path.name}: {first}") from error
+        raise ModelError(
+            f"cannot read the weights {path.name}: {first}",
+            hint="Save them again, as safetensors or with torch.save(module.state_dict()).",
+        ) from error
 
 
 def _unwrapped(state: Any, path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.codes import along
-from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.graph import Graph, array_of, check_flat
 from edgewright.toolchain.ir.learn import Learned, Wanted, learn, said
 from edgewright.toolchain.ir.linear import layers_of
 from edgewright.toolchain.ir.observe import batches, check_samples
@@ -71,14 +71,10 @@ def quantize_dynamic(
             has parts that are not looked into.
     """
     check_nodes(graph, skip)
-    if has_subgraphs(graph.proto):
+    check_flat(graph, QuantizeError)
+    if found := [node for node in graph.proto.graph.node if node.op_type in _INTEGER]:
         raise QuantizeError(
-            "the graph holds graphs of its own (If, Loop, Scan)",
-            hint="Export the model without control flow.",
-        )
-    if found := sorted(_INTEGER & set(graph.operators)):
-        raise QuantizeError(
-            f"the graph is quantized already: it has {found[0]}",
+            f"the graph is quantized already: it has {found[0].op_type} {found[0].name!r}",
             hint="Give the float model it was made from.",
         )
     method = Method(per_channel, signed, convolutions, skip)

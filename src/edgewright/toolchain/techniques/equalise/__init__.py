@@ -20,7 +20,7 @@ import numpy as np
 
 from edgewright.core.errors import ModelError
 from edgewright.toolchain.ir.edit import Editor
-from edgewright.toolchain.ir.graph import Graph, has_subgraphs
+from edgewright.toolchain.ir.graph import Graph, check_flat
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
 from edgewright.toolchain.techniques.equalise.pairs import Pair, pairs
@@ -45,11 +45,7 @@ def equalise(
         ModelError: The graph has parts that are not looked into.
     """
     check_nodes(graph, skip)
-    if has_subgraphs(graph.proto):
-        raise ModelError(
-            "the graph holds graphs of its own (If, Loop, Scan)",
-            hint="Export the model without control flow.",
-        )
+    check_flat(graph, ModelError)
     editor = Editor(graph)
     found, left = pairs(editor)
     for pair in [pair for pair in found if not skip.isdisjoint(pair.names)]:

@@ -26,9 +26,11 @@ from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.observe import batches, check_samples
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
+from edgewright.toolchain.techniques.quantize.floats import left_as_floats
 from edgewright.toolchain.techniques.quantize.given import codes_given
 from edgewright.toolchain.techniques.quantize.native import in_kernels_of_codes
 from edgewright.toolchain.techniques.quantize.static import (
+    OPERATORS,
     Method,
     activations,
     quantize_static,
@@ -79,10 +81,14 @@ def quantize(
     given = codes_given(in_kernels_of_codes(graph, skip), skip)
     feeds = batches(given.graph, samples, activations(given.graph))
     result, notes = quantize_static(given, feeds, method)
-    return Applied(result, changed=True, notes=(_said(result, samples, method), *notes))
+    left = left_as_floats(given.graph, result, operators=OPERATORS, skip=skip)
+    notes = (_said(result, samples, method, left), *notes)
+    if left:
+        notes = (*notes, f"left as floats: {left}")
+    return Applied(result, changed=True, notes=notes)
 
 
-def _said(result: Graph, samples: Samples, method: Method) -> str:
+def _said(result: Graph, samples: Samples, method: Method, left: str) -> str:
     """Return what was done.
 
     Raises:
@@ -92,8 +98,8 @@ def _said(result: Graph, samples: Samples, method: Method) -> str:
     stored = sum(len(tensor.raw_data) for tensor in initializers if tensor.data_type == _INT8)
     if not stored:
         raise QuantizeError(
-            f"none of the {result.operators.total()} nodes could be quantized: no Conv, Gemm "
-            "or MatMul has constant float weights",
+            f"none of the {result.operators.total()} nodes could be quantized: "
+            f"{left or 'no Conv, Gemm or MatMul has constant float weights'}",
             hint="Leave quantize out of the recipe for this model.",
         )
     how = "channel" if method.per_channel else "tensor"
@@ -130,10 +136,12 @@ class _Quantize:
 
 
 def _check(graph: Graph) -> None:
-    if graph.operators["DequantizeLinear"]:
-        raise QuantizeError(
-            "the graph is quantized already", hint="Give the float model it was made from."
-        )
+    for node in graph.proto.graph.node:
+        if node.op_type == "DequantizeLinear":
+            raise QuantizeError(
+                f"the graph is quantized already: it has {node.op_type} {node.name!r}",
+                hint="Give the float model it was made from.",
+            )
 
 
 TECHNIQUE = _Quantize()

@@ -32,13 +32,15 @@ from edgewright.toolchain.techniques.quantize.tail import answer_floats, behind_
 # The engine moves codes about in this one too; the quantizer's own table lacks it.
 QDQRegistry.setdefault("DepthToSpace", QDQDirect8BitOp)
 # Sorted: left to itself the quantizer walks a set, in an order that changes by the day.
-_OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
+OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 
 # Biases stay float in the file and become int32 when the engine loads it: the scale of
 # a quantized bias is as large as the bias, 5 % of the digits example per channel.
 _OPTIONS = {"QuantizeBias": False}
 
 _NAMED = 5
+# Since this opset DequantizeLinear knows an axis; written in an older one it is no model.
+_CHANNELS_OPSET = 13
 # The largest code the quantizer gives a weight, which its counterpart below zero mirrors.
 _LARGEST = {8: 127, 7: 64}
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
@@ -84,10 +86,12 @@ def quantize_static(
         method: How.
 
     Raises:
-        QuantizeError: ONNX Runtime refuses the graph, or an activation is not finite.
+        QuantizeError: ONNX Runtime refuses the graph, an activation is not finite, or the
+            graph is older than channels are.
         DataError: ``feeds`` do not fit the inputs.
     """
     graph = given.graph
+    options = _options(graph, method)
     with ort.quiet("quantize the graph", QuantizeError) as folder:
         onnx.save(graph.proto, folder / "float.onnx")
         # With the shapes and types of what is inside, which the quantizer goes by.
@@ -99,7 +103,7 @@ def quantize_static(
     chosen |= {name: reach for name, reach in given.ranges.items() if name in chosen}
     behind = behind_the_layers(graph) - method.skip
     floats = method.skip | behind
-    proto = _quantized(model, method, _tensors_data(chosen, kinds), floats)
+    proto = _quantized(model, method, _tensors_data(chosen, kinds), floats, options)
     read_as_given(proto, given)
     refinery = Refinery(graph, proto)
     if method.learned:
@@ -114,7 +118,11 @@ def quantize_static(
 
 
 def _quantized(
-    model: ModelProto, method: Method, ranges: TensorsData, floats: frozenset[str]
+    model: ModelProto,
+    method: Method,
+    ranges: TensorsData,
+    floats: frozenset[str],
+    options: dict[str, object],
 ) -> ModelProto:
     """Return what the quantizer makes of ``model``, which it changes."""
     with ort.quiet("quantize the graph", QuantizeError) as folder:
@@ -127,14 +135,49 @@ def _quantized(
             ranges,
             [],
             sorted(floats),
-            _OPERATORS,
-            _OPTIONS,
+            OPERATORS,
+            options,
         )
         quantizer.quantize_model()
         quantizer.model.save_model_to_file(
             folder / "int8.onnx", use_external_data_format=False
         )
         return onnx.load(folder / "int8.onnx")
+
+
+def _options(graph: Graph, method: Method) -> dict[str, object]:
+    """Return what the quantizer is told beside its arguments."""
+    if not method.per_channel:
+        return dict(_OPTIONS)
+    if graph.opset < _CHANNELS_OPSET:
+        raise QuantizeError(
+            f"one scale per channel needs opset {_CHANNELS_OPSET}, the graph is written in "
+            f"{graph.opset}",
+            hint="Load it with ir.load, which raises it, or take one scale per tensor.",
+        )
+    return {**_OPTIONS, "TensorQuantOverrides": _axes(graph)}
+
+
+def _axes(graph: Graph) -> dict[str, list[dict[str, int]]]:
+    """Return the output axis of each weight of a MatMul that is not its axis 1.
+
+    The quantizer takes axis 1 whatever the rank and the side: of a batch of matrices, or of
+    one on the left, that is what is summed over, and a small output would be lost in the
+    scale of a large one.
+    """
+    held = {tensor.name: len(tensor.dims) for tensor in graph.proto.graph.initializer}
+    found: dict[str, set[int]] = {}
+    for node in graph.proto.graph.node:
+        for place, name in enumerate(node.input):
+            rank = held.get(name, 0)
+            axis = rank - 1 if place else rank - 2
+            product = node.op_type == "MatMul" and rank > 1
+            found.setdefault(name, set()).add(axis if product else -1)
+    return {
+        name: [{"axis": axis}]
+        for name, (axis, *others) in found.items()
+        if name in held and not others and axis not in {-1, 1}
+    }
 
 
 def _said(what: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -164,7 +207,7 @@ def _activations(model: ModelProto) -> dict[str, int]:
     names: Sequence[str] = [
         name
         for node in graph.node
-        if node.op_type in _OPERATORS
+        if node.op_type in OPERATORS
         for name in chain(node.input, node.output)
     ]
     return {n: kinds[n] for n in names if kinds.get(n) in _FLOATS and n not in constant}

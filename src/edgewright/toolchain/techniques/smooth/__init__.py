@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from edgewright.core.errors import ModelError
 from edgewright.toolchain.ir.edit import Editor
-from edgewright.toolchain.ir.graph import Graph, has_subgraphs
+from edgewright.toolchain.ir.graph import Graph, check_flat
 from edgewright.toolchain.ir.observe import batches, check_finite, check_samples, observe
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, settle
@@ -83,11 +83,7 @@ def smooth(
 
 def _check(graph: Graph, samples: Samples) -> None:
     check_samples(graph, samples, "smooth")
-    if has_subgraphs(graph.proto):
-        raise ModelError(
-            "the graph holds graphs of its own (If, Loop, Scan)",
-            hint="Export the model without control flow.",
-        )
+    check_flat(graph, ModelError)
 
 
 def _seen(graph: Graph, samples: Samples, tensors: list[str]) -> dict[str, Seen]:

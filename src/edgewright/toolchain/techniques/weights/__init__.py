@@ -19,7 +19,8 @@ from onnx import ModelProto, NodeProto, TensorProto, version_converter
 
 from edgewright.core.errors import QuantizeError
 from edgewright.toolchain.ir.codes import CODERS, Codes, by_block, by_channel, by_input_block
-from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.graph import Graph, array_of, check_flat
+from edgewright.toolchain.ir.halves import loses_whole_numbers
 from edgewright.toolchain.ir.learn import Learned, Wanted, learn, said
 from edgewright.toolchain.ir.linear import layers_of
 from edgewright.toolchain.ir.observe import batches, check_samples
@@ -100,22 +101,19 @@ def narrow(
 
 
 def _check(graph: Graph) -> None:
-    if has_subgraphs(graph.proto):
+    check_flat(graph, QuantizeError)
+    if held := _narrow(graph.proto):
         raise QuantizeError(
-            "the graph holds graphs of its own (If, Loop, Scan)",
-            hint="Export the model without control flow.",
-        )
-    if _is_narrow(graph.proto):
-        raise QuantizeError(
-            "weights of the graph are stored in fewer bits already",
+            f"weights of the graph are stored in fewer bits already, {held!r} for one",
             hint="Give the float model it was made from.",
         )
 
 
-def _is_narrow(proto: ModelProto) -> bool:
-    """Return whether a weight is made floats again, as this technique leaves it."""
+def _narrow(proto: ModelProto) -> str:
+    """Return a weight that is made floats again, as this technique leaves it; or nothing."""
     stored = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _NARROW}
-    return any(n.op_type in _UNFOLDS and n.input[0] in stored for n in proto.graph.node)
+    unfolded = (n.input[0] for n in proto.graph.node if n.op_type in _UNFOLDS)
+    return next((name for name in unfolded if name in stored), "")
 
 
 class _Store:
@@ -238,6 +236,9 @@ class _Store:
             return None
         if largest > _LARGEST_HELD.get(self._form, np.inf):
             self._leave(tensor, f"{largest:g} is beyond {self._form}")
+            return None
+        if self._form == "float16" and loses_whole_numbers(weight):
+            self._leave(tensor, f"float16 has not all whole numbers up to {largest:g}")
             return None
         block = self._block_in_place(tensor.name, weight)
         if self._form == "float16":
