@@ -117,7 +117,7 @@ def test_a_second_workshop_does_no_step_again(tmp_path, monkeypatch):
     first = Workshop(plan, GRAPH, IMAGES, tmp_path / "one", cache=cache)
     made = first.make(plan.candidates[0])
     monkeypatch.setattr(
-        "edgewright.toolchain.planner.perform.load_technique",
+        "edgewright.toolchain.planner.steps.load_technique",
         lambda name: pytest.fail(f"{name} was done again"),
     )
 

@@ -38,7 +38,7 @@ from edgewright.toolchain.planner.layers import (
     producers,
 )
 from edgewright.toolchain.planner.ledger import Ledger, Measurement
-from edgewright.toolchain.planner.perform import Made, Workshop
+from edgewright.toolchain.planner.perform import Made, Workshop, whole
 from edgewright.toolchain.planner.values import CandidatePlan, LayerReport, Step
 from edgewright.toolchain.targets import TARGETS, load_target
 
@@ -221,9 +221,7 @@ class Mixer:
         except QuantizeError:
             return inf
         files = load_target(self.workshop.plan.target).lower(graph)
-        sha256 = digest.of_bytes(
-            "\n".join(f"{n} {digest.of_bytes(files[n])}" for n in sorted(files)).encode()
-        )
+        sha256 = whole({name: digest.of_bytes(data) for name, data in files.items()})
         about = {
             "models": {"probe": sha256}, "baseline": self.source.sha256,
             "samples": self._probed().digest, "machine": self.bench.machine,

@@ -1,0 +1,334 @@
+"""Work ahead: others do the steps of candidates, and ask them, before their turn comes.
+
+The search stays alone and decides here. What workers deliver is put where the search
+would look first, a step into the step cache and answers by the digest of what was asked,
+so that a run with workers comes to what it comes to without them: what does not arrive, or
+is not asked for in the end, changes nothing but the time it takes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgewright.core.errors import QuantizeError, UsageError, WireError
+from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.samples import Samples
+from edgewright.toolchain.measure.accuracy import Answers
+from edgewright.toolchain.planner import worker
+from edgewright.toolchain.planner.parcels import arrays_of, opened, parcel, samples_parcel
+from edgewright.toolchain.planner.perform import Workshop
+from edgewright.toolchain.planner.values import CandidatePlan, Step
+
+# Longer than any step of any model so far; then it is done here.
+PATIENCE_S = 600.0
+
+_Path = tuple[str, ...]
+
+
+class Workers(Protocol):
+    """Who does tasks ahead. Tokens stand for bytes that need not be on this machine.
+
+    Every method raises TransportError where the other side does not do its part.
+    """
+
+    @property
+    def address(self) -> str:
+        """What people call them by."""
+
+    @property
+    def count(self) -> int:
+        """How many tasks they do at once; 0 once they cannot be reached any more."""
+
+    def greet(self, order: bytes) -> list[bytes]:
+        """Return what each of their machines answers to ``order``."""
+
+    def put(self, data: bytes) -> Any:
+        """Bring ``data`` to them, once; return its token."""
+
+    def ask(self, order: bytes, *given: Any) -> Any:
+        """Begin ``worker.answer`` for an order and tokens; return the token of its result."""
+
+    def ready(self, token: Any) -> bool:
+        """Return whether a result, or its failure, is there."""
+
+    def take(self, token: Any, within_s: float) -> bytes:
+        """Return the bytes a token stands for, as soon as they are there."""
+
+    def drop(self, token: Any) -> None:
+        """Let go of a token; what is not done for it yet need not be. Raises nothing."""
+
+
+class Ahead:
+    """Nobody works ahead; and what whoever does is asked for."""
+
+    def look(self, candidates: Sequence[CandidatePlan]) -> None:
+        """Begin work for the next of ``candidates``, the first of which is next in turn."""
+
+    def bring(self, candidate: CandidatePlan) -> None:
+        """Put what was done of ``candidate`` where it is found."""
+
+    def answers(self, files: str, samples: Samples) -> Answers | None:
+        """Return what the model with the digest ``files`` answers; None if nobody asked."""
+
+    def rest(self) -> None:
+        """Let nothing run on this machine while something is timed."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """Something a worker was asked for."""
+
+    token: Any
+    what: str
+    path: _Path
+
+
+@dataclass(slots=True)
+class Crew(Ahead):
+    """Workers who work ahead.
+
+    Attributes:
+        workers: Who they are.
+        workshop: Makes candidates here; its cache gets the steps that were done there.
+        samples: What candidates are asked.
+        tools: Versions, as the keys of steps have them.
+        measured: Whether a candidate's answers, by its name and the digest of its files,
+            are known from earlier.
+        tell: Is told one sentence about what people should know.
+        near: Whether any of them may be on this machine.
+        patience_s: How long a result is waited for.
+        steps: How many steps were delivered.
+        answered: How many candidates' answers were.
+        lost: What was asked for and did not come.
+    """
+
+    workers: Workers
+    workshop: Workshop
+    samples: Samples
+    tools: dict[str, str]
+    measured: Callable[[str, str], bool]
+    tell: Callable[[str], None]
+    near: bool = True
+    patience_s: float = PATIENCE_S
+    steps: int = 0
+    answered: int = 0
+    lost: list[str] = field(default_factory=list)
+    _like: dict[str, str] = field(default_factory=worker.likeness)
+    _given: dict[str, Any] = field(default_factory=dict)
+    _sent: dict[_Path, Any] = field(default_factory=dict)
+    _jobs: list[_Job] = field(default_factory=list)
+    _asked: set[str] = field(default_factory=set)
+    _answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Say who works."""
+        count = self.workers.count
+        noun = "worker" if count == 1 else "workers"
+        self.tell(f"{count} {noun} on {self.workers.address}")
+
+    def look(self, candidates: Sequence[CandidatePlan]) -> None:
+        """Begin work for as many candidates as there are workers, and one more."""
+        self._collect()
+        if not self.workers.count:
+            return
+        for candidate in candidates[: self.workers.count + 1]:
+            if candidate.name not in self._asked:
+                self._asked.add(candidate.name)
+                try:
+                    self._begin(candidate)
+                except WireError as error:
+                    self._lose(candidate.name, str(error))
+
+    def bring(self, candidate: CandidatePlan) -> None:
+        """Wait for the steps of ``candidate`` that are under way."""
+        path = _path(candidate.steps)
+        for job in [j for j in self._jobs if not _answering(j)]:
+            if job.path == path[: len(job.path)] and job in self._jobs:
+                self._receive(job)
+
+    def answers(self, files: str, samples: Samples) -> Answers | None:
+        """Return what was answered, waiting for it if it is under way."""
+        about = (files, samples.digest)
+        if about not in self._answers:
+            self._collect()
+        for job in [j for j in self._jobs if _answering(j)]:
+            if about in self._answers:
+                break
+            if job in self._jobs:
+                self._receive(job)
+        return self._answers.pop(about, None)
+
+    def rest(self) -> None:
+        """Wait for all that is under way if some of it may run on this machine."""
+        for job in list(self._jobs) if self.near else ():
+            if job in self._jobs:
+                self._receive(job)
+
+    def close(self) -> None:
+        """Let go of what nobody waits for any more; say what was delivered."""
+        for job in self._jobs:
+            self.workers.drop(job.token)
+        self._jobs.clear()
+        here = f"; {len(self.lost)} done here instead" if self.lost else ""
+        self.tell(f"workers delivered {self.steps} steps and {self.answered} answers{here}")
+
+    def _begin(self, candidate: CandidatePlan) -> None:
+        """Ask for the steps of a candidate that are not done yet, and for its answers."""
+        try:
+            graph, done = self.workshop.reached(candidate.steps)
+        except (UsageError, QuantizeError):
+            # It is met again, and told, when the candidate's turn comes.
+            return
+        path = _path(candidate.steps)
+        at = None
+        for count, step in enumerate(candidate.steps[done:], done + 1):
+            if path[:count] not in self._sent:
+                before = at or self._graph(graph)
+                about = {"technique": step.technique, "settings": dict(step.settings)}
+                what = f"{step.technique} of {candidate.name}"
+                samples = self._samples("calibrate", self.workshop.samples)
+                self._sent[path[:count]] = self._ask(
+                    worker.STEP, {**about, "tools": self.tools}, what, path[:count],
+                    before, samples,
+                )  # fmt: skip
+            at = self._sent[path[:count]]
+        if at is None and self.measured(candidate.name, self.workshop.files(graph)):
+            return
+        self._ask(
+            worker.ANSWERS, {"target": self.workshop.plan.target, "first": 0},
+            f"answers of {candidate.name}", (*path, ""), at or self._graph(graph),
+            self._samples("evaluate", self.samples),
+        )  # fmt: skip
+
+    def _ask(self, do: str, about: dict[str, Any], what: str, path: _Path, *given: Any) -> Any:
+        token = self.workers.ask(parcel({"do": do, "like": self._like, **about}), *given)
+        self._jobs.append(_Job(token, what, path))
+        return token
+
+    def _graph(self, graph: Graph) -> Any:
+        sha256 = graph.digest
+        if sha256 not in self._given:
+            self._given[sha256] = self.workers.put(worker.graph_parcel(graph))
+        return self._given[sha256]
+
+    def _samples(self, name: str, samples: Samples) -> Any:
+        if name not in self._given:
+            self._given[name] = self.workers.put(samples_parcel(samples))
+        return self._given[name]
+
+    def _collect(self) -> None:
+        """Take whatever is there."""
+        for job in list(self._jobs):
+            if job in self._jobs and self._arrived(job):
+                self._receive(job)
+
+    def _arrived(self, job: _Job) -> bool:
+        try:
+            return self.workers.ready(job.token)
+        except WireError as error:
+            self._give_up(job, str(error))
+            return False
+
+    def _receive(self, job: _Job) -> None:
+        """Wait for a job and keep what came of it; or say why nothing did."""
+        try:
+            self._keep(self.workers.take(job.token, self.patience_s))
+        except WireError as error:
+            self._give_up(job, str(error))
+        else:
+            self._jobs.remove(job)
+
+    def _keep(self, data: bytes) -> None:
+        head, body = opened(data)
+        kind = head.get("kind")
+        if kind == worker.STEP:
+            cache = self.workshop.cache
+            if cache is None or not cache.take(str(head.get("key")), body):
+                raise WireError("it came damaged")
+            self.steps += 1
+        elif kind == worker.ANSWERS:
+            found = tuple(arrays_of(head, body).values())
+            about = (str(head.get("files")), str(head.get("samples")))
+            self._answers[about] = _checked(found, len(self.samples))
+            self.answered += 1
+        elif kind == worker.UNLIKE:
+            raise WireError(_unlike(head["like"], self._like))
+        elif kind not in {worker.GRAPH, worker.REFUSED}:
+            raise WireError(f"a parcel of kind {kind!r} came")
+
+    def _give_up(self, job: _Job, why: str) -> None:
+        """Go on without a job and without those that were to be given its result."""
+        if not self.workers.count:
+            others = len(self._jobs) - 1
+            why = f"{why}; {self.workers.address} is gone" + (
+                f", with {others} more" if others else ""
+            )
+            rest = list(self._jobs)
+        else:
+            size = len(job.path)
+            rest = [j for j in self._jobs if j is job or j.path[:size] == job.path]
+        for one in rest:
+            self._jobs.remove(one)
+            if self.workers.count:
+                self.workers.drop(one.token)
+        self._lose(job.what, why)
+
+    def _lose(self, what: str, why: str) -> None:
+        self.lost.append(what)
+        self.tell(f"{what} did not come from a worker ({why}); it is done here")
+
+
+def meet(workers: Workers) -> bool:
+    """Make sure that workers come to the same bytes; return whether one may be here.
+
+    Raises:
+        UsageError: They have other versions, or another processor.
+        TransportError: They do not answer.
+    """
+    near = False
+    here = worker.likeness()
+    for data in workers.greet(parcel({"do": worker.HELLO})):
+        head, _ = opened(data)
+        _check_like(workers.address, head["like"], here)
+        near = near or head["machine"] in {"", worker.machine()}
+    return near
+
+
+def _check_like(address: str, there: dict[str, str], here: dict[str, str]) -> None:
+    if there == here:
+        return
+    hint = "Install the same versions there: what others come to is never mixed in."
+    if there.get("processor") != here["processor"]:
+        hint = "Start optimize on a machine like the workers: processors round differently."
+    raise UsageError(f"the workers of {address} are not like this machine: "
+                     f"{_unlike(there, here)}", hint=hint)  # fmt: skip
+
+
+def _unlike(there: dict[str, str], here: dict[str, str]) -> str:
+    return ", ".join(
+        f"{name} {there.get(name, 'unknown')} there, {here[name]} here"
+        for name in here
+        if there.get(name) != here[name]
+    )
+
+
+def _checked(found: Answers, count: int) -> Answers:
+    """Return answers that are as many as samples, and numbers, as ours would be."""
+    for array in found:
+        if array.shape[:1] != (count,):
+            raise WireError(f"answers of shape {list(array.shape)} to {count} samples")
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise WireError("answers that are no numbers")
+    if not found:
+        raise WireError("no answers")
+    return found
+
+
+def _path(steps: Sequence[Step]) -> _Path:
+    return tuple(f"{step.technique} {sorted(step.settings.items())}" for step in steps)
+
+
+def _answering(job: _Job) -> bool:
+    return job.path[-1] == ""

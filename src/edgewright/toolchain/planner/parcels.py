@@ -1,0 +1,89 @@
+"""What travels to a worker and back: a line of JSON, then bytes; nothing that can run.
+
+A parcel that is not whole, or not what it says, is refused where it is opened.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewright.core.errors import WireError
+from edgewright.core.tensors import ITEM_BYTES
+from edgewright.toolchain.ir.samples import Samples
+
+Array = npt.NDArray[Any]
+
+
+def parcel(head: Mapping[str, Any], body: bytes = b"") -> bytes:
+    """Return ``head``, which JSON can say, and ``body`` as one."""
+    return json.dumps(head, sort_keys=True).encode() + b"\n" + body
+
+
+def opened(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the head and the body of a parcel.
+
+    Raises:
+        WireError: It is none.
+    """
+    if not isinstance(data, bytes):
+        raise WireError(f"a parcel is bytes, got {type(data).__name__}")
+    line, newline, body = data.partition(b"\n")
+    try:
+        head = json.loads(line)
+    except ValueError as error:
+        raise WireError(f"a parcel of {len(data)} bytes has no head: {error}") from error
+    if not newline or not isinstance(head, dict):
+        raise WireError(f"a parcel of {len(data)} bytes has no head")
+    return head, body
+
+
+def array_parcel(head: Mapping[str, Any], arrays: Sequence[tuple[str, Array]]) -> bytes:
+    """Return named arrays as a parcel."""
+    listed, parts = [], []
+    for name, array in arrays:
+        listed.append([name, str(array.dtype), list(array.shape)])
+        parts.append(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    return parcel({**head, "arrays": listed}, b"".join(parts))
+
+
+def arrays_of(head: Mapping[str, Any], body: bytes) -> dict[str, Array]:
+    """Return the arrays of an opened parcel by name; they cannot be written to.
+
+    Raises:
+        WireError: A type that is no tensor's, or bytes that are too many or too few.
+    """
+    found, at = {}, 0
+    try:
+        for name, dtype, shape in head["arrays"]:
+            size = ITEM_BYTES[dtype] * prod(shape)
+            wanted = np.dtype(dtype).newbyteorder("<")
+            part = memoryview(body)[at : at + size]
+            array = np.frombuffer(part, wanted).reshape(shape)
+            found[str(name)] = array.astype(np.dtype(dtype), copy=False)
+            at += size
+    except (KeyError, ValueError, TypeError) as error:
+        raise WireError(f"arrays are not what their parcel says: {error}") from error
+    if at != len(body):
+        raise WireError(f"arrays take {at} bytes, their parcel holds {len(body)}")
+    return found
+
+
+def samples_parcel(samples: Samples) -> bytes:
+    """Return samples as a parcel."""
+    return array_parcel({}, sorted(samples.arrays.items()))
+
+
+def samples_of(data: bytes) -> Samples:
+    """Return the samples of a parcel.
+
+    Raises:
+        WireError: It holds none.
+    """
+    try:
+        return Samples(arrays_of(*opened(data)))
+    except ValueError as error:
+        raise WireError(f"a parcel holds no samples: {error}") from error
