@@ -8,11 +8,12 @@ is not asked for in the end, changes nothing but the time it takes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
-from edgewright.core.errors import QuantizeError, UsageError, WireError
+from edgewright.core.errors import ModelError, TargetError, UsageError, WireError
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.measure.accuracy import Answers
@@ -69,8 +70,18 @@ class Ahead:
     def bring(self, candidate: CandidatePlan) -> None:
         """Put what was done of ``candidate`` where it is found."""
 
+    def probe(
+        self, plans: Sequence[CandidatePlan], first: int, known: Callable[[str], bool]
+    ) -> None:
+        """Begin to ask ``plans`` the ``first`` calibration samples, but what is ``known``."""
+
     def answers(self, files: str, samples: Samples) -> Answers | None:
-        """Return what the model with the digest ``files`` answers; None if nobody asked."""
+        """Return what the candidate brought last answers; None if nobody asked it.
+
+        Args:
+            files: One digest of its files, as they were made here.
+            samples: What it is asked.
+        """
 
     def rest(self) -> None:
         """Let nothing run on this machine while something is timed."""
@@ -78,11 +89,13 @@ class Ahead:
 
 @dataclass(slots=True)
 class _Job:
-    """Something a worker was asked for."""
+    """Something a worker was asked for: ``answers`` so many, a step where that is 0."""
 
     token: Any
+    name: str
     what: str
     path: _Path
+    answers: int = 0
 
 
 @dataclass(slots=True)
@@ -117,9 +130,11 @@ class Crew(Ahead):
     lost: list[str] = field(default_factory=list)
     _like: dict[str, str] = field(default_factory=worker.likeness)
     _given: dict[str, Any] = field(default_factory=dict)
+    _turn: _Path = ()
     _sent: dict[_Path, Any] = field(default_factory=dict)
     _jobs: list[_Job] = field(default_factory=list)
     _asked: set[str] = field(default_factory=set)
+    _barred: set[_Path] = field(default_factory=set)
     _answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -135,28 +150,30 @@ class Crew(Ahead):
             return
         for candidate in candidates[: self.workers.count + 1]:
             if candidate.name not in self._asked:
-                self._asked.add(candidate.name)
-                try:
-                    self._begin(candidate)
-                except WireError as error:
-                    self._lose(candidate.name, str(error))
+                known = partial(self.measured, candidate.name)
+                self._begin(candidate, known, len(self.samples))
+
+    def probe(
+        self, plans: Sequence[CandidatePlan], first: int, known: Callable[[str], bool]
+    ) -> None:
+        """Begin to ask what candidates might be put together from."""
+        count = min(first, len(self.workshop.samples))
+        for plan in plans if self.workers.count else ():
+            self._begin(plan, known, count, first=count)
 
     def bring(self, candidate: CandidatePlan) -> None:
         """Wait for the steps of ``candidate`` that are under way."""
-        path = _path(candidate.steps)
-        for job in [j for j in self._jobs if not _answering(j)]:
+        path = self._turn = _path(candidate.steps)
+        for job in [j for j in self._jobs if not j.answers]:
             if job.path == path[: len(job.path)] and job in self._jobs:
                 self._receive(job)
 
     def answers(self, files: str, samples: Samples) -> Answers | None:
-        """Return what was answered, waiting for it if it is under way."""
+        """Return what the candidate that was brought last answered, waiting if need be."""
         about = (files, samples.digest)
-        if about not in self._answers:
-            self._collect()
-        for job in [j for j in self._jobs if _answering(j)]:
-            if about in self._answers:
-                break
-            if job in self._jobs:
+        self._collect()
+        for job in [j for j in self._jobs if j.answers and j.path[:-1] == self._turn]:
+            if about not in self._answers and job in self._jobs:
                 self._receive(job)
         return self._answers.pop(about, None)
 
@@ -174,38 +191,62 @@ class Crew(Ahead):
         here = f"; {len(self.lost)} done here instead" if self.lost else ""
         self.tell(f"workers delivered {self.steps} steps and {self.answered} answers{here}")
 
-    def _begin(self, candidate: CandidatePlan) -> None:
-        """Ask for the steps of a candidate that are not done yet, and for its answers."""
+    def _begin(
+        self, one: CandidatePlan, known: Callable[[str], bool], count: int, *, first: int = 0
+    ) -> None:
+        """Ask for the steps of a candidate that are not done yet, and for its answers.
+
+        Args:
+            one: The candidate.
+            known: Whether the answers are known, by the digest of the files.
+            count: How many samples it is asked.
+            first: The same where it is calibration samples.
+        """
         try:
-            graph, done = self.workshop.reached(candidate.steps)
-        except (UsageError, QuantizeError):
+            graph, done = self.workshop.reached(one.steps)
+            path = (*_path(one.steps), f"answers {first}")
+            if any(path[:n] in self._barred for n in range(done + 1, len(path) + 1)):
+                return
+            self._asked.add(one.name)
+            at = self._steps(one, graph, done)
+            if at is None and known(self.workshop.files(graph)):
+                return
+            about = {"target": self.workshop.plan.target, "first": first}
+            whole = self.workshop.samples if first else self.samples
+            samples = self._samples("calibrate" if first else "evaluate", whole)
+            last = at or self._sent.get(path[:-1]) or self._graph(graph)
+            token = self._ask(worker.ANSWERS, about, last, samples)
+            self._jobs.append(_Job(token, one.name, f"answers of {one.name}", path, count))
+        except (UsageError, ModelError, TargetError):
             # It is met again, and told, when the candidate's turn comes.
             return
-        path = _path(candidate.steps)
-        at = None
-        for count, step in enumerate(candidate.steps[done:], done + 1):
-            if path[:count] not in self._sent:
-                before = at or self._graph(graph)
-                about = {"technique": step.technique, "settings": dict(step.settings)}
-                what = f"{step.technique} of {candidate.name}"
-                samples = self._samples("calibrate", self.workshop.samples)
-                self._sent[path[:count]] = self._ask(
-                    worker.STEP, {**about, "tools": self.tools}, what, path[:count],
-                    before, samples,
-                )  # fmt: skip
-            at = self._sent[path[:count]]
-        if at is None and self.measured(candidate.name, self.workshop.files(graph)):
-            return
-        self._ask(
-            worker.ANSWERS, {"target": self.workshop.plan.target, "first": 0},
-            f"answers of {candidate.name}", (*path, ""), at or self._graph(graph),
-            self._samples("evaluate", self.samples),
-        )  # fmt: skip
+        except WireError as error:
+            self._lose(one.name, str(error))
 
-    def _ask(self, do: str, about: dict[str, Any], what: str, path: _Path, *given: Any) -> Any:
-        token = self.workers.ask(parcel({"do": do, "like": self._like, **about}), *given)
-        self._jobs.append(_Job(token, what, path))
-        return token
+    def _steps(self, one: CandidatePlan, graph: Graph, done: int) -> Any:
+        """Ask for all steps but the first ``done``, which led to ``graph``.
+
+        Returns:
+            The token of the last; None where all are done.
+        """
+        path, at = _path(one.steps), None
+        for count, step in enumerate(one.steps[done:], done + 1):
+            if path[:count] not in self._sent:
+                before = at or self._sent.get(path[: count - 1]) or self._graph(graph)
+                samples = self._samples("calibrate", self.workshop.samples)
+                about = {
+                    "technique": step.technique, "settings": dict(step.settings),
+                    "tools": self.tools,
+                }  # fmt: skip
+                token = self._ask(worker.STEP, about, before, samples)
+                self._sent[path[:count]] = token
+                what = f"{step.technique} of {one.name}"
+                self._jobs.append(_Job(token, one.name, what, path[:count]))
+            at = self._sent[path[:count]]
+        return at
+
+    def _ask(self, do: str, about: dict[str, Any], *given: Any) -> Any:
+        return self.workers.ask(parcel({"do": do, "like": self._like, **about}), *given)
 
     def _graph(self, graph: Graph) -> Any:
         sha256 = graph.digest
@@ -234,13 +275,13 @@ class Crew(Ahead):
     def _receive(self, job: _Job) -> None:
         """Wait for a job and keep what came of it; or say why nothing did."""
         try:
-            self._keep(self.workers.take(job.token, self.patience_s))
+            self._keep(self.workers.take(job.token, self.patience_s), job)
         except WireError as error:
             self._give_up(job, str(error))
         else:
             self._jobs.remove(job)
 
-    def _keep(self, data: bytes) -> None:
+    def _keep(self, data: bytes, job: _Job) -> None:
         head, body = opened(data)
         kind = head.get("kind")
         if kind == worker.STEP:
@@ -251,7 +292,7 @@ class Crew(Ahead):
         elif kind == worker.ANSWERS:
             found = tuple(arrays_of(head, body).values())
             about = (str(head.get("files")), str(head.get("samples")))
-            self._answers[about] = _checked(found, len(self.samples))
+            self._answers[about] = _checked(found, job.answers)
             self.answered += 1
         elif kind == worker.UNLIKE:
             raise WireError(_unlike(head["like"], self._like))
@@ -260,19 +301,19 @@ class Crew(Ahead):
 
     def _give_up(self, job: _Job, why: str) -> None:
         """Go on without a job and without those that were to be given its result."""
+        self._barred.add(job.path)
+        size = len(job.path)
+        rest = [j for j in self._jobs if j is job or j.path[:size] == job.path]
         if not self.workers.count:
-            others = len(self._jobs) - 1
-            why = f"{why}; {self.workers.address} is gone" + (
-                f", with {others} more" if others else ""
-            )
             rest = list(self._jobs)
-        else:
-            size = len(job.path)
-            rest = [j for j in self._jobs if j is job or j.path[:size] == job.path]
+            others = f" with {len(rest) - 1} more" if len(rest) > 1 else ""
+            why = f"{why}; {self.workers.address} is gone{others}"
         for one in rest:
             self._jobs.remove(one)
-            if self.workers.count:
-                self.workers.drop(one.token)
+            self._sent.pop(one.path, None)
+            # What was to be given the result is asked for again once that is done here.
+            self._asked.discard(one.name)
+            self.workers.drop(one.token)
         self._lose(job.what, why)
 
     def _lose(self, what: str, why: str) -> None:
@@ -328,7 +369,3 @@ def _checked(found: Answers, count: int) -> Answers:
 
 def _path(steps: Sequence[Step]) -> _Path:
     return tuple(f"{step.technique} {sorted(step.settings.items())}" for step in steps)
-
-
-def _answering(job: _Job) -> bool:
-    return job.path[-1] == ""
