@@ -1,5 +1,8 @@
 """Crew: what workers deliver is what would be done here; what they do not, is."""
 
+import functools
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
