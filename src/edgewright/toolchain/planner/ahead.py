@@ -295,7 +295,7 @@ class Crew(Ahead):
             self._answers[about] = _checked(found, job.answers)
             self.answered += 1
         elif kind == worker.UNLIKE:
-            raise WireError(_unlike(head["like"], self._like))
+            raise WireError(_unlike(_like_of(head), self._like))
         elif kind not in {worker.GRAPH, worker.REFUSED}:
             raise WireError(f"a parcel of kind {kind!r} came")
 
@@ -332,9 +332,16 @@ def meet(workers: Workers) -> bool:
     here = worker.likeness()
     for data in workers.greet(parcel({"do": worker.HELLO})):
         head, _ = opened(data)
-        _check_like(workers.address, head["like"], here)
-        near = near or head["machine"] in {"", worker.machine()}
+        _check_like(workers.address, _like_of(head), here)
+        near = near or head.get("machine") in {"", None, worker.machine()}
     return near
+
+
+def _like_of(head: dict[str, Any]) -> dict[str, str]:
+    like = head.get("like")
+    if not isinstance(like, dict):
+        raise WireError("a worker does not say what its machine is like")
+    return {str(name): str(value) for name, value in like.items()}
 
 
 def _check_like(address: str, there: dict[str, str], here: dict[str, str]) -> None:

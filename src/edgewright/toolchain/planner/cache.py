@@ -8,6 +8,7 @@ the disk refuses to keep something, the step has still been done.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from edgewright.toolchain.techniques import Applied
 
 CAP_BYTES = 2 << 30
 _SUFFIX = ".step"
+_NAME = re.compile("[0-9a-f]{64}")
 
 
 def home() -> Path:
@@ -67,7 +69,7 @@ class StepCache:
             key: What it says it is; whoever asks for a step works its key out anew.
             data: What came.
         """
-        if unpacked(key, data) is None:
+        if not _NAME.fullmatch(key) or unpacked(key, data) is None:
             return False
         self._keep(key, data)
         return True

@@ -1,6 +1,7 @@
-"""What travels to a worker and back: a line of JSON, then bytes; nothing that can run.
+"""What travels to a worker and back: bytes, and nothing that can run.
 
-A parcel that is not whole, or not what it says, is refused where it is opened.
+A parcel is the digest of all that follows it, a line of JSON, then bytes. One that is not
+whole, or not what it says, is refused where it is opened.
 """
 
 import json
@@ -11,16 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgewright.core import digest
 from edgewright.core.errors import WireError
 from edgewright.core.tensors import ITEM_BYTES
 from edgewright.toolchain.ir.samples import Samples
+
+_DIGEST = len(digest.of_bytes(b""))
 
 Array = npt.NDArray[Any]
 
 
 def parcel(head: Mapping[str, Any], body: bytes = b"") -> bytes:
     """Return ``head``, which JSON can say, and ``body`` as one."""
-    return json.dumps(head, sort_keys=True).encode() + b"\n" + body
+    rest = b" " + json.dumps(head, sort_keys=True).encode() + b"\n" + body
+    return digest.of_bytes(rest).encode() + rest
 
 
 def opened(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -31,13 +36,15 @@ def opened(data: bytes) -> tuple[dict[str, Any], bytes]:
     """
     if not isinstance(data, bytes):
         raise WireError(f"a parcel is bytes, got {type(data).__name__}")
-    line, newline, body = data.partition(b"\n")
+    if data[:_DIGEST] != digest.of_bytes(memoryview(data)[_DIGEST:]).encode():
+        raise WireError(f"a parcel of {len(data)} bytes is damaged")
+    line, _, body = data[_DIGEST:].partition(b"\n")
     try:
         head = json.loads(line)
     except ValueError as error:
-        raise WireError(f"a parcel of {len(data)} bytes has no head: {error}") from error
-    if not newline or not isinstance(head, dict):
-        raise WireError(f"a parcel of {len(data)} bytes has no head")
+        raise WireError(f"a parcel has no head: {error}") from error
+    if not isinstance(head, dict):
+        raise WireError("a parcel has no head")
     return head, body
 
 
