@@ -91,11 +91,7 @@ class _Ray:
         self._ray = import_module("ray")
         self._refusals = _refusals(self._ray)
         try:
-            self._ray.init(
-                "auto" if address == HERE else address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            self._connect()
             self._nodes = [
                 node["NodeID"]
                 for node in self._ray.nodes()
@@ -109,8 +105,21 @@ class _Ray:
             ) from error
         # As many threads as here: with more or fewer, sums come out in another order.
         threads = {"OPENBLAS_NUM_THREADS": worker.likeness()["threads"]}
-        self._options = {"max_retries": 0, "runtime_env": {"env_vars": threads}}
+        self._options = {"runtime_env": {"env_vars": threads}}
         self._task = self._ray.remote(worker.answer)
+
+    def _connect(self) -> None:
+        """Connect; twice if need be, since Ray waits half a minute for a server it starts."""
+        address = "auto" if self.address == HERE else self.address
+        for last in (False, True):
+            try:
+                self._ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            except ConnectionAbortedError:
+                if last:
+                    raise
+                self._ray.shutdown()
+            else:
+                return
 
     @property
     def count(self) -> int:
@@ -150,7 +159,8 @@ class _Ray:
 
     def ask(self, order: bytes, *given: Any) -> Any:
         """Begin a task."""
-        return self._asked({"num_cpus": 1}, order, *given)
+        # What a worker died of, another would die of too: it is done here instead.
+        return self._asked({"num_cpus": 1, "max_retries": 0}, order, *given)
 
     def ready(self, token: Any) -> bool:
         """Return whether it ended."""
