@@ -208,13 +208,13 @@ class Crew(Ahead):
             if any(path[:n] in self._barred for n in range(done + 1, len(path) + 1)):
                 return
             self._asked.add(one.name)
-            at = self._steps(one, graph, done)
-            if at is None and known(self.workshop.files(graph)):
+            asked = self._steps(one, graph, done)
+            if not asked and known(self.workshop.files(graph)):
                 return
             about = {"target": self.workshop.plan.target, "first": first}
             whole = self.workshop.samples if first else self.samples
             samples = self._samples("calibrate" if first else "evaluate", whole)
-            last = at or self._sent.get(path[:-1]) or self._graph(graph)
+            last = self._after(path[:-1], graph)
             token = self._ask(worker.ANSWERS, about, last, samples)
             self._jobs.append(_Job(token, one.name, f"answers of {one.name}", path, count))
         except (UsageError, ModelError, TargetError):
@@ -223,27 +223,28 @@ class Crew(Ahead):
         except WireError as error:
             self._lose(one.name, str(error))
 
-    def _steps(self, one: CandidatePlan, graph: Graph, done: int) -> Any:
-        """Ask for all steps but the first ``done``, which led to ``graph``.
-
-        Returns:
-            The token of the last; None where all are done.
-        """
-        path, at = _path(one.steps), None
+    def _steps(self, one: CandidatePlan, graph: Graph, done: int) -> bool:
+        """Ask for all steps but the first ``done``, which led to ``graph``; return if any."""
+        path = _path(one.steps)
         for count, step in enumerate(one.steps[done:], done + 1):
-            if path[:count] not in self._sent:
-                before = at or self._sent.get(path[: count - 1]) or self._graph(graph)
-                samples = self._samples("calibrate", self.workshop.samples)
-                about = {
-                    "technique": step.technique, "settings": dict(step.settings),
-                    "tools": self.tools,
-                }  # fmt: skip
-                token = self._ask(worker.STEP, about, before, samples)
-                self._sent[path[:count]] = token
-                what = f"{step.technique} of {one.name}"
-                self._jobs.append(_Job(token, one.name, what, path[:count]))
-            at = self._sent[path[:count]]
-        return at
+            if path[:count] in self._sent:
+                continue
+            before = self._after(path[: count - 1], graph)
+            samples = self._samples("calibrate", self.workshop.samples)
+            about = {
+                "technique": step.technique, "settings": dict(step.settings),
+                "tools": self.tools,
+            }  # fmt: skip
+            token = self._ask(worker.STEP, about, before, samples)
+            self._sent[path[:count]] = token
+            what = f"{step.technique} of {one.name}"
+            self._jobs.append(_Job(token, one.name, what, path[:count]))
+        return done < len(path)
+
+    def _after(self, path: _Path, graph: Graph) -> Any:
+        """Return the token of what ``path`` comes to: ``graph``, where it was not sent."""
+        found = self._sent.get(path)
+        return self._graph(graph) if found is None else found
 
     def _ask(self, do: str, about: dict[str, Any], *given: Any) -> Any:
         return self.workers.ask(parcel({"do": do, "like": self._like, **about}), *given)
