@@ -33,7 +33,7 @@ test: $(VENV)/.dev ## every test this machine can run, campaigns sampled, up to 
 	@if [ -x $(TF_PYTHON) ]; then export EDGEWRIGHT_TF_PYTHON="$${EDGEWRIGHT_TF_PYTHON:-$(CURDIR)/$(TF_PYTHON)}"; fi; \
 	python -m pytest -q -n $(JOBS)
 
-frameworks: $(VENV)/.frameworks ## what tests of import and data need: torch, pictures, TensorFlow aside, 3 GB
+frameworks: $(VENV)/.frameworks ## what tests of import, data and workers need: torch, ray, TensorFlow aside, 3 GB
 
 bench: $(VENV)/.dev ## every benchmark: a table, and benchmarks/results/*.json
 	@python benchmarks/run.py $(ARGS)
@@ -79,8 +79,8 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 
 # TensorFlow pins libraries that the rest needs in other versions: it lives by itself.
 $(VENV)/.frameworks: $(VENV)/.dev
-	@echo "installing torch and transformers into $(VENV), TensorFlow into $(VENV)/tensorflow"
-	@$(PIP) --editable '.[torch,transformers,pictures,parquet]'
+	@echo "installing torch, transformers and ray into $(VENV), TensorFlow into $(VENV)/tensorflow"
+	@$(PIP) --editable '.[torch,transformers,pictures,parquet,ray]'
 	@python -m venv $(VENV)/tensorflow
 	@$(TF_PYTHON) -m pip install --quiet --quiet --disable-pip-version-check tensorflow-cpu tf2onnx
 	@touch $@

@@ -141,5 +141,6 @@ _NEEDS = {
     "transformers": _no_library("torch", "onnxscript", "transformers"),
     "tensorflow": _no_tensorflow,
     "pillow": _no_library("PIL"),
+    "ray": _no_library("ray", "grpc"),
     "pyarrow": _no_library("pyarrow"),
 }

@@ -80,6 +80,7 @@ def settings() -> str:
         f"| `{SERVER_VARIABLE}` | the `server` of a person's file |",
         f"| `{TOKEN_VARIABLE}` | the `token_file` of a person's file |",
         f"| `{TF_VARIABLE}` | an interpreter with tensorflow and tf2onnx, for `import` |",
+        "| `RAY_USAGE_STATS_ENABLED`, `RAY_...` | Ray reads them itself, for `--workers` |",
         "",
         "Nothing else is read from the environment.",
     ]

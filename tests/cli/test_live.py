@@ -63,6 +63,17 @@ def test_what_ctrl_c_does_is_said():
     assert board.lines()[-1] == "Ctrl-C keeps the best so far"
 
 
+def test_what_befalls_workers_is_shown():
+    """Beside what goes on, and as a line where there is no terminal; it fits."""
+    board, what = Board(), "quantize of int8-per-channel did not come from a worker " * 3
+    board.see(_stage())
+    board.see(Event("workers", {"what": what, "steps": 1, "answers": 0, "lost": ["x"]}))
+
+    assert any(text.startswith("quantize of int8") for text in _screen(board, 80))
+    assert all(len(text) <= 80 for text in _screen(board, 80))
+    assert line(Event("workers", {"what": "2 workers on x"})) == "workers: 2 workers on x"
+
+
 def test_drawing_rests_while_latency_is_measured():
     """The clock on the screen would take the time of what is timed."""
     board = Board()

@@ -14,7 +14,7 @@ from tests.sim.colours import classifier, pictures
 
 from edgewright.core.contract import Contract
 from edgewright.core.errors import ContractError, DataError, ModelError
-from edgewright.toolchain.planner import perform, workspace
+from edgewright.toolchain.planner import steps, workspace
 from edgewright.toolchain.recipe import optimize
 from edgewright.toolchain.techniques import Applied, load_technique
 
@@ -190,7 +190,7 @@ def test_7_a_technique_that_takes_the_wrong_axis(run, monkeypatch, tmp_path):
     def load(name):
         return Wrong() if name == "weights" else load_technique(name)
 
-    monkeypatch.setattr(perform, "load_technique", load)
+    monkeypatch.setattr(steps, "load_technique", load)
 
     with pytest.raises(ContractError):
         run(contract=Contract(file_bytes=17_500))
@@ -292,7 +292,7 @@ def test_12_a_class_that_only_the_candidate_loses(run, monkeypatch, tmp_path):
     def load(name):
         return Deaf() if name == "weights" else load_technique(name)
 
-    monkeypatch.setattr(perform, "load_technique", load)
+    monkeypatch.setattr(steps, "load_technique", load)
     contract = replace(Contract(), accuracy_drop_bp=3000, min_retention_bp=0)
 
     with pytest.raises(ContractError):

@@ -55,6 +55,7 @@ class Board:
         rows: Candidates as they were told last, by name.
         left_out: Why candidates were not made, by name.
         best: Name of the best so far.
+        workers: What was said of them last.
         quiet: Whether drawing would disturb what goes on.
     """
 
@@ -63,6 +64,7 @@ class Board:
     rows: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     best: str = ""
+    workers: str = ""
     quiet: bool = False
     _told: float = 0.0
 
@@ -75,6 +77,8 @@ class Board:
         elif event.kind == "candidate":
             self.rows[fields["name"]] = fields
             self._lead(fields["best"])
+        elif event.kind == "workers":
+            self.workers = fields["what"]
         elif event.kind == "left_out":
             self.left_out[fields["name"]] = fields["reason"]
 
@@ -101,6 +105,7 @@ class Board:
             parts.append(f"about {_clock(left)} to go")
         said.append(", ".join(parts))
         kept = "keeps the best so far" if self.best else "stops; there is nothing to keep yet"
+        said += [self.workers] if self.workers else []
         return [*said, f"Ctrl-C {kept}"]
 
     def shown(self, room: int) -> list[Mapping[str, Any]]:
@@ -224,6 +229,8 @@ def line(event: "Event") -> str:
         return f"{place}{fields['stage']}: {fields['what']}{left}"
     if event.kind == "left_out":
         return f"  {fields['name']} was not made: {fields['reason']}"
+    if event.kind == "workers":
+        return f"workers: {fields['what']}"
     if event.kind != "candidate" or not fields["provisional"]:
         return ""
     size, speed, p99, lost = figures(fields)

@@ -31,6 +31,13 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measure-again", action="store_true", help="do not reuse stored measurements"
     )
+    parser.add_argument(
+        "--workers",
+        default="",
+        metavar="ADDRESS",
+        help="who does steps and asks candidates ahead: ray://HOST:PORT, or ray for the "
+        "cluster this machine is part of; what comes out is the same",
+    )
     parser.add_argument("--events", action="store_true", help="print JSON lines as it goes")
 
 
@@ -52,7 +59,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         with watcher(args) as observe:
             report = carry_out(
-                order, force=args.force, measure_again=args.measure_again, observe=observe
+                order,
+                force=args.force,
+                measure_again=args.measure_again,
+                workers=args.workers,
+                observe=observe,
             )
     except ContractError:
         if not args.json and not args.events:
@@ -77,6 +88,7 @@ def _asked(args: argparse.Namespace) -> int:
         raise UsageError("--ask is for people; leave out --json and --events")
     words, start = ask(args.model)
     kept = [f"--{name.replace('_', '-')}" for name in _KEPT if getattr(args, name)]
+    kept += ["--workers", args.workers] if args.workers else []
     return run(parser().parse_args([*words, *kept])) if start else 0
 
 

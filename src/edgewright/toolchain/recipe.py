@@ -7,8 +7,9 @@ The folder it leaves holds what was asked (``recipe.json``), what was decided
 golden answers.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -21,10 +22,11 @@ from edgewright.toolchain.measure import energy, metrics
 from edgewright.toolchain.measure.data import DataKeys
 from edgewright.toolchain.measure.forms import Pictures
 from edgewright.toolchain.measure.latency import Budget
-from edgewright.toolchain.planner import cache, inputs, outcome, workspace
+from edgewright.toolchain.planner import cache, cluster, inputs, outcome, workspace
+from edgewright.toolchain.planner.ahead import Crew, Workers, meet
 from edgewright.toolchain.planner.cache import StepCache
 from edgewright.toolchain.planner.decide import Rules, decide
-from edgewright.toolchain.planner.gather import Bench
+from edgewright.toolchain.planner.gather import Bench, judged
 from edgewright.toolchain.planner.ground import Ground, lay
 from edgewright.toolchain.planner.inputs import Inputs, Order
 from edgewright.toolchain.planner.ledger import Ledger
@@ -58,10 +60,12 @@ class Event:
     ``candidate`` says what is known of one, by ``outcome.summary``, and the ``best`` so far:
     with ``provisional`` true as soon as it is judged, and once more with false when the
     search has ended, since measuring again and later candidates may change a decision.
-    ``left_out`` says why a candidate was not made; ``done`` how it all ended.
+    ``workers`` says ``what`` is to be said of those who work ahead, how many ``steps`` and
+    ``answers`` they delivered and what was ``lost``, so far. ``left_out`` says why a
+    candidate was not made; ``done`` how it all ended.
 
     Attributes:
-        kind: stage, candidate, left_out or done.
+        kind: stage, candidate, workers, left_out or done.
         fields: As above.
     """
 
@@ -192,6 +196,7 @@ def optimize(
     out: str | Path | None = None,
     force: bool = False,
     measure_again: bool = False,
+    workers: str = "",
     observe: Observer | None = None,
     **wishes: Unpack[Wishes],
 ) -> Report:
@@ -205,6 +210,8 @@ def optimize(
         out: The folder to make; ``out/<stem of the model>`` when None.
         force: Overwrite what was made from other inputs.
         measure_again: Take measurements anew that an earlier run left in ``out``.
+        workers: Who does work ahead: ``ray://HOST:PORT``, ``ray`` for the cluster that this
+            machine is part of, or nobody. What comes out is the same.
         observe: Is told what goes on.
         wishes: What else ``Order`` says.
 
@@ -220,7 +227,9 @@ def optimize(
         out=Path(out) if out is not None else None,
         **wishes,
     )
-    return carry_out(order, force=force, measure_again=measure_again, observe=observe)
+    return carry_out(
+        order, force=force, measure_again=measure_again, workers=workers, observe=observe
+    )
 
 
 def carry_out(
@@ -228,6 +237,7 @@ def carry_out(
     *,
     force: bool = False,
     measure_again: bool = False,
+    workers: str = "",
     observe: Observer | None = None,
 ) -> Report:
     """Do what ``optimize`` says, for an order.
@@ -239,19 +249,21 @@ def carry_out(
         DataError: The samples cannot be used.
         UsageError: What is asked cannot mean anything, or would overwrite.
         StorageError: The disk refused; a report that was there still has its files.
+        TransportError: The workers cannot be reached when the run begins.
         KeyboardInterrupt: It was interrupted; if anything was tried by then, and there
             was no finished run in the folder, the best so far is written.
     """
+    cluster.check(workers)
     run = _Run(order, observe or _unseen)
     run.stage("load", "the model and the samples")
     given = inputs.read(order)
     workspace.check_free(order.folder, given.recipe, force=force)
     # What an earlier run finished is replaced by a finished run only.
     finished = workspace.finished(order.folder)
-    with workspace.workspace(order.folder) as work:
+    with cluster.hired(workers) as crew, workspace.workspace(order.folder) as work:
         before = order.folder / workspace.EVIDENCE
         ledger = Ledger(before, folder=work / workspace.EVIDENCE, again=measure_again)
-        plan, report = run.perform(given, work, ledger, keep=finished)
+        plan, report = run.perform(given, work, ledger, crew, keep=finished)
         if report.stopped == INTERRUPTED and finished:
             raise KeyboardInterrupt
         run.stage("write", "the report")
@@ -295,7 +307,7 @@ class _Run:
         self.say("stage", stage=name, what=what, **self.progress.fields())
 
     def perform(
-        self, given: Inputs, work: Path, ledger: Ledger, *, keep: bool
+        self, given: Inputs, work: Path, ledger: Ledger, crew: Workers | None, *, keep: bool
     ) -> tuple[Plan, Report]:
         """Make, measure and judge candidates; return what was tried and what came of it.
 
@@ -303,20 +315,39 @@ class _Run:
             given: What to work with.
             work: Where files are made.
             ledger: Keeps measurements.
+            crew: Who works ahead, if anybody.
             keep: Leave the folder as it is until the search has stopped.
         """
+        near = meet(crew) if crew is not None else False
         engine = load_engine(given.plan.engine)
         ground = lay(given, engine, work, self.stage)
-        bench = _bench(given, engine, ground)
-        probes = work / "probe"
-        pinned = frozenset(given.recipe.precision)
+        search = self._search(given, _bench(given, engine, ground), work, ledger)
+        # A run that was killed had come further for a while: it is not taken back.
+        before = workspace.tried(self.order.folder, given.recipe)
+
+        def better() -> None:
+            if not keep and len(search.made) >= before:
+                report = _report(given, search, ground)
+                _write(work, self.order.folder, given, search.plan, report)
+
+        self.progress.begin(len(given.plan.candidates), given.recipe.budget_s)
+        with self._helped(search, crew, near=near):
+            search.run(better, lambda name: self._tried(search, name))
+        self.progress.end()
+        report = _report(given, search, ground)
+        for candidate in report.candidates:
+            self._tell(candidate, best=report.shipped.name, provisional=False)
+        return search.plan, report
+
+    def _search(self, given: Inputs, bench: Bench, work: Path, ledger: Ledger) -> Search:
+        probes, pinned = work / "probe", frozenset(given.recipe.precision)
         stem = Stem(bench, ledger, given.plan.target, probes, self.stage, pinned)
-        search = Search(
+        return Search(
             plan=given.plan,
             workshop=Workshop(
                 given.plan, given.graph, given.data.calibrate, work / workspace.CANDIDATES,
                 cache=StepCache(cache.home(), given.recipe.tools),
-                meanings={SLOW_STEM: stem.nodes},
+                meanings={SLOW_STEM: stem},
             ),
             bench=bench,
             ledger=ledger,
@@ -328,21 +359,34 @@ class _Run:
             pinned=pinned,
         )  # fmt: skip
 
-        # A run that was killed had come further for a while: it is not taken back.
-        before = workspace.tried(self.order.folder, given.recipe)
-
-        def better() -> None:
-            if not keep and len(search.made) >= before:
-                report = _report(given, search, ground)
-                _write(work, self.order.folder, given, search.plan, report)
-
-        self.progress.begin(len(given.plan.candidates), given.recipe.budget_s)
-        search.run(better, lambda name: self._tried(search, name))
-        self.progress.end()
-        report = _report(given, search, ground)
-        for candidate in report.candidates:
-            self._tell(candidate, best=report.shipped.name, provisional=False)
-        return search.plan, report
+    @contextmanager
+    def _helped(
+        self, search: Search, workers: Workers | None, *, near: bool
+    ) -> Iterator[None]:
+        """Let ``workers`` work ahead of a search."""
+        if workers is None:
+            yield
+            return
+        crew = Crew(
+            workers,
+            search.workshop,
+            search.bench.data.evaluate,
+            dict(search.bench.tools),
+            measured=lambda name, files: judged(name, files, search.bench, search.ledger),
+            tell=lambda what: self.say(
+                "workers", what=what, steps=crew.steps, answers=crew.answered,
+                lost=list(crew.lost),
+            ),
+            near=near,
+        )  # fmt: skip
+        search.bench = replace(search.bench, ahead=crew)
+        for meaning in search.workshop.meanings.values():
+            meaning.rest_by(crew.rest)
+        crew.begin()
+        try:
+            yield
+        finally:
+            crew.close()
 
     def _tried(self, search: Search, name: str) -> None:
         """Tell what came of a candidate, as far as it is known."""

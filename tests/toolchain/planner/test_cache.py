@@ -13,7 +13,7 @@ from tests.sim.models import quarters, samples
 from edgewright import toolchain
 from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.ir.samples import Samples
-from edgewright.toolchain.planner.cache import StepCache, code_of
+from edgewright.toolchain.planner.cache import StepCache, code_of, packed
 from edgewright.toolchain.planner.perform import Workshop
 from edgewright.toolchain.planner.values import CandidatePlan, Plan, Step
 from edgewright.toolchain.techniques import Applied
@@ -109,6 +109,20 @@ def test_a_flipped_bit_is_never_believed(tmp_path_factory, place, bit):
     assert cache.get(key) is None
 
 
+def test_what_was_done_elsewhere_is_kept_if_it_is_whole(tmp_path):
+    """Under its name only: no other place on the disk, no damaged bytes."""
+    cache = StepCache(tmp_path / "steps", TOOLS)
+    key = cache.key(GRAPH, STEP, "")
+
+    assert cache.take(key, packed(key, RESULT))
+    assert cache.get(key).graph.to_bytes() == OTHER.to_bytes()
+    for name in ("../out", "", key[:-1], key.upper()):
+        assert not cache.take(name, packed(name, RESULT))
+    assert not cache.take(key, packed(key, RESULT)[:-1])
+    assert not cache.take(cache.key(OTHER, STEP, ""), packed(key, RESULT))
+    assert [path.name for path in tmp_path.rglob("*.step")] == [f"{key}.step"]
+
+
 def test_a_step_under_the_name_of_another_is_not_believed(tmp_path):
     """A file that was copied or renamed says what it is."""
     cache = StepCache(tmp_path, TOOLS)
@@ -158,7 +172,7 @@ def test_a_second_workshop_does_no_step_again(tmp_path, monkeypatch):
     first = Workshop(plan, GRAPH, IMAGES, tmp_path / "one", cache=cache)
     made = first.make(plan.candidates[0])
     monkeypatch.setattr(
-        "edgewright.toolchain.planner.perform.load_technique",
+        "edgewright.toolchain.planner.steps.load_technique",
         lambda name: pytest.fail(f"{name} was done again"),
     )
 

@@ -9,6 +9,7 @@ to keep something, the step has still been done.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ CAP_BYTES = 2 << 30
 _SUFFIX = ".step"
 _TOOLCHAIN = Path(__file__).resolve().parents[1]
 _TECHNIQUES, _SHARED = "techniques", "ir"
+_NAME = re.compile("[0-9a-f]{64}")
 
 
 def home() -> Path:
@@ -64,15 +66,7 @@ class StepCache:
 
     def key(self, graph: Graph, step: Step, samples: str) -> str:
         """Return the name of a step: ``samples`` is their digest, empty if none are read."""
-        about = {
-            "graph": graph.digest,
-            "technique": step.technique,
-            "settings": dict(step.settings),
-            "samples": samples,
-            "tools": self._tools,
-            "code": code_of(step.technique),
-        }
-        return digest.hex_of(digest.of_bytes(canonical.encode(about)))
+        return key_of(graph, step, samples, self._tools)
 
     def get(self, key: str) -> Applied | None:
         """Return what came of a step, None where it is not known or is damaged."""
@@ -82,24 +76,27 @@ class StepCache:
             os.utime(path)
         except OSError:
             return None
-        head, _, body = data.partition(b"\n")
-        try:
-            said: dict[str, Any] = json.loads(head)
-            if said["sha256"] != _whole(key, said, body):
-                return None
-            graph = Graph(onnx.load_model_from_string(body))
-        except (ValueError, KeyError, TypeError, DecodeError, ModelError):
-            return None
-        return Applied(graph, changed=said["changed"], notes=tuple(said["notes"]))
+        return unpacked(key, data)
 
     def put(self, key: str, result: Applied) -> None:
         """Keep what came of a step, if the disk lets."""
-        body = result.graph.to_bytes()
-        said: dict[str, Any] = {"changed": result.changed, "notes": list(result.notes)}
-        said["sha256"] = _whole(key, said, body)
-        head = json.dumps(said, sort_keys=True).encode()
+        self._keep(key, packed(key, result))
+
+    def take(self, key: str, data: bytes) -> bool:
+        """Keep a step that was ``packed`` elsewhere; return whether it is whole.
+
+        Args:
+            key: What it says it is; whoever asks for a step works its key out anew.
+            data: What came.
+        """
+        if not _NAME.fullmatch(key) or unpacked(key, data) is None:
+            return False
+        self._keep(key, data)
+        return True
+
+    def _keep(self, key: str, data: bytes) -> None:
         try:
-            durable.replace_file(self._folder / f"{key}{_SUFFIX}", (head, b"\n", body))
+            durable.replace_file(self._folder / f"{key}{_SUFFIX}", data)
             self._trim()
         except (StorageError, OSError):
             return
@@ -115,6 +112,47 @@ class StepCache:
                 return
             durable.remove(self._folder / name)
             total -= size
+
+
+def key_of(graph: Graph, step: Step, samples: str, tools: Mapping[str, str]) -> str:
+    """Return the name of a step: all that decides its bytes.
+
+    Args:
+        graph: What it is done to.
+        step: A resolved step.
+        samples: Digest of the calibration samples, empty if none are read.
+        tools: Versions.
+    """
+    about = {
+        "graph": graph.digest,
+        "technique": step.technique,
+        "settings": dict(step.settings),
+        "samples": samples,
+        "tools": dict(tools),
+        "code": code_of(step.technique),
+    }
+    return digest.hex_of(digest.of_bytes(canonical.encode(about)))
+
+
+def packed(key: str, result: Applied) -> bytes:
+    """Return what came of the step ``key`` as bytes that say whether they are whole."""
+    body = result.graph.to_bytes()
+    said: dict[str, Any] = {"changed": result.changed, "notes": list(result.notes)}
+    said["sha256"] = _whole(key, said, body)
+    return json.dumps(said, sort_keys=True).encode() + b"\n" + body
+
+
+def unpacked(key: str, data: bytes) -> Applied | None:
+    """Return what came of the step ``key``; None where ``data`` are not that, or damaged."""
+    head, _, body = data.partition(b"\n")
+    try:
+        said: dict[str, Any] = json.loads(head)
+        if said["sha256"] != _whole(key, said, body):
+            return None
+        graph = Graph(onnx.load_model_from_string(body))
+    except (ValueError, KeyError, TypeError, DecodeError, ModelError):
+        return None
+    return Applied(graph, changed=said["changed"], notes=tuple(said["notes"]))
 
 
 def _whole(key: str, said: Mapping[str, Any], body: bytes) -> str:

@@ -6,7 +6,7 @@ that ends early has whole evidence of everything it tried.
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edgewright.core.evidence import Evidence
 from edgewright.core.profile import DeviceProfile
@@ -16,6 +16,7 @@ from edgewright.toolchain.ir.load import load as load_graph
 from edgewright.toolchain.measure import accuracy, energy, footprint, latency, sizes
 from edgewright.toolchain.measure.data import Dataset
 from edgewright.toolchain.measure.metrics import Metric
+from edgewright.toolchain.planner.ahead import Ahead
 from edgewright.toolchain.planner.decide import Known
 from edgewright.toolchain.planner.ledger import Ledger, Measurement
 from edgewright.toolchain.planner.perform import Made
@@ -39,6 +40,7 @@ class Bench:
         elsewhere: The device, where it is not this machine; latency is estimated for it.
         meter: What tells energy here; None where nothing does, or nobody asked.
         rate_hz: Answers a second that power is about.
+        ahead: Who may have asked a candidate already.
     """
 
     engine: Engine
@@ -52,6 +54,7 @@ class Bench:
     elsewhere: DeviceProfile | None = None
     meter: energy.Meter | None = None
     rate_hz: int | None = None
+    ahead: Ahead = field(default_factory=Ahead)
 
 
 def gather(
@@ -75,20 +78,14 @@ def gather(
         observe: Is told what is measured, before it is.
     """
     name = one.plan.name
-    about = {
-        "models": {name: one.sha256}, "machine": bench.machine, "tools": dict(bench.tools),
-    }  # fmt: skip
-    samples = {"data": bench.data.sha256}
+    about = _about(name, one.sha256, bench)
 
     def obtain(
         kind: str, more: Mapping[str, str], take: Callable[[], Measurement]
     ) -> Measurement:
         return ledger.obtain(kind, {**about, **more}, take, of=name, observe=observe)
 
-    against = {
-        **samples, "reference": bench.reference_sha256, "metric": bench.metric_name,
-    }  # fmt: skip
-    counts = obtain("accuracy", against, lambda: _accuracy(one, bench)).counts[name]
+    counts = obtain("accuracy", _against(bench), lambda: _accuracy(one, bench)).counts[name]
     exact = sizes.file_bytes(one.model.parent, bench.machine)
     known = Known(name, one.plan.choosable, (exact,), counts)
     if not worth(known):
@@ -101,6 +98,22 @@ def gather(
         replace(known, evidence=(exact, *now, *guessed)),
         replace(known, evidence=(exact, *before, *guessed)),
     )
+
+
+def judged(name: str, sha256: str, bench: Bench, ledger: Ledger) -> bool:
+    """Return whether the answers of a candidate, by the digest of its files, are known."""
+    return ledger.known("accuracy", {**_about(name, sha256, bench), **_against(bench)})
+
+
+def _about(name: str, sha256: str, bench: Bench) -> dict[str, object]:
+    return {"models": {name: sha256}, "machine": bench.machine, "tools": dict(bench.tools)}
+
+
+def _against(bench: Bench) -> dict[str, str]:
+    return {
+        "data": bench.data.sha256, "reference": bench.reference_sha256,
+        "metric": bench.metric_name,
+    }  # fmt: skip
 
 
 def _slow(one: Made, baseline: Made, bench: Bench, obtain: _Obtain) -> list[Measurement]:
@@ -128,6 +141,7 @@ def _estimates(one: Made, bench: Bench) -> tuple[Evidence, ...]:
 
 
 def _energy(one: Made, bench: Bench, meter: energy.Meter) -> Measurement:
+    bench.ahead.rest()
     session = bench.engine.load(one.model)
     try:
         figures = energy.measure(
@@ -139,12 +153,15 @@ def _energy(one: Made, bench: Bench, meter: energy.Meter) -> Measurement:
 
 
 def _accuracy(one: Made, bench: Bench) -> Measurement:
-    answered = accuracy.answers(bench.engine, one.model, bench.data.evaluate)
+    answered = bench.ahead.answers(one.sha256, bench.data.evaluate)
+    if answered is None:
+        answered = accuracy.answers(bench.engine, one.model, bench.data.evaluate)
     counts = bench.metric.compare(answered)
     return Measurement("", "", counts={one.plan.name: counts})
 
 
 def _latency(one: Made, baseline: Made, bench: Bench) -> Measurement:
+    bench.ahead.rest()
     with ExitStack() as stack:
         sessions = {}
         for made in (baseline, one):

@@ -79,10 +79,10 @@ class Ledger:
             of: The candidate's name.
             observe: Is told first what is done.
         """
-        key = digest.of_bytes(canonical.encode({"kind": kind, **about}))
+        key = _key(kind, about)
         known = self._known.get(key)
         what = f"{kind} of {of}"
-        if known is not None and (key in self._mine or not self._again):
+        if known is not None and self.known(kind, about):
             observe(f"{what}, from stored evidence")
             self._write(what, known)
             return known
@@ -94,11 +94,24 @@ class Ledger:
         self._known[key] = self._mine[key] = taken
         return taken
 
+    def known(self, kind: str, about: Mapping[str, object]) -> bool:
+        """Return whether the measurement about ``about`` need not be taken."""
+        key = _key(kind, about)
+        return key in self._mine or (key in self._known and not self._again)
+
+    def peek(self, kind: str, about: Mapping[str, object]) -> Measurement | None:
+        """Return the measurement about ``about`` if it need not be taken; nothing is kept."""
+        return self._known[_key(kind, about)] if self.known(kind, about) else None
+
     def _write(self, what: str, measurement: Measurement) -> None:
         data = to_bytes(measurement)
         name = f"{digest.hex_of(digest.of_bytes(data))}.json"
         durable.replace_file(self._folder / name, data)
         self.used[what] = name
+
+
+def _key(kind: str, about: Mapping[str, object]) -> str:
+    return digest.of_bytes(canonical.encode({"kind": kind, **about}))
 
 
 def read_all(folder: Path) -> dict[str, Measurement]:

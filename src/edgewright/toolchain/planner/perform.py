@@ -4,33 +4,26 @@ A step that was done before, for another candidate or in a run that was ended, i
 from the cache: it is named by all that decides its bytes.
 """
 
-import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from edgewright.core import digest, durable
-from edgewright.core.errors import ModelError, QuantizeError, UsageError
-from edgewright.core.records import nearest
+from edgewright.core.errors import ModelError, QuantizeError
 from edgewright.core.tensors import TensorSpec
 from edgewright.runtime.engines import Engine
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.measure import accuracy, parity
 from edgewright.toolchain.planner.cache import StepCache
-from edgewright.toolchain.planner.layers import layers_of
-from edgewright.toolchain.planner.patterns import known_bad
-from edgewright.toolchain.planner.plan import KNOWN_BAD
+from edgewright.toolchain.planner.steps import Meaning, applied, resolved, tokens_of
 from edgewright.toolchain.planner.values import CandidatePlan, DoneStep, Plan, Step
 from edgewright.toolchain.targets import TARGETS, load_target
-from edgewright.toolchain.techniques import TECHNIQUES, Applied, load_technique
+from edgewright.toolchain.techniques import TECHNIQUES, Applied
 
 # Real inputs on which a float candidate is compared with its source.
 _PARITY_SAMPLES = 64
-
-# Tells which nodes a token among those to skip stands for, each with the reason.
-Meaning = Callable[[Graph, Step], Mapping[str, str]]
-_NAMED = 5
 
 # Of weights in graphs that are kept for the next candidate that shares their steps.
 _HELD_BYTES = 256 << 20
@@ -59,8 +52,7 @@ class Made:
     @property
     def sha256(self) -> str:
         """One digest for all its files."""
-        listed = "\n".join(f"{name} {self.files[name]}" for name in sorted(self.files))
-        return digest.of_bytes(listed.encode())
+        return whole(self.files)
 
 
 @dataclass(slots=True)
@@ -129,48 +121,53 @@ class Workshop:
         graph, done = self.source, []
         path: tuple[str, ...] = ()
         for asked in steps:
-            step, why = self._resolved(graph, asked)
-            path = (*path, f"{step.technique} {sorted(step.settings.items())}")
+            step, why = resolved(graph, asked, self.samples, self._told)
+            path = (*path, _named(step))
             graph, what = self._step(path, graph, step)
             done.append(replace(what, notes=(*what.notes, *why)) if what.applied else what)
         return graph, done
 
-    def _resolved(self, graph: Graph, step: Step) -> tuple[Step, tuple[str, ...]]:
-        """Return ``step`` with the nodes that tokens and patterns stand for, and why."""
-        settings = dict(step.settings)
-        reasons: dict[str, list[str]] = {}
-        for key in ("skip", "only"):
-            tokens = [token for token in settings.get(key, "").split(",") if token]
-            if not tokens:
-                continue
-            found: set[str] = set()
-            for token in tokens:
-                if token.startswith("@"):
-                    meant = self._told(graph, step, token)
-                    for name, reason in meant.items():
-                        reasons.setdefault(reason, []).append(name)
-                    found |= set(meant)
-                else:
-                    found |= self._meant(graph, token)
-            settings[key] = ",".join(sorted(found))
-        if not settings.get("skip", "yes"):
-            del settings["skip"]
-        return replace(step, settings=settings), tuple(map(_because, reasons.items()))
+    def sendable(self, graph: Graph | None, step: Step) -> Step | None:
+        """Return ``step`` as it may be done elsewhere, None where that cannot be told yet.
+
+        Args:
+            graph: What it is done to, where that is here.
+            step: As it was planned.
+        """
+        if not tokens_of(step) & set(self.meanings):
+            return step
+        if graph is None:
+            return None
+        return resolved(graph, step, self.samples, self._foretold)[0]
 
     def _told(self, graph: Graph, step: Step, token: str) -> Mapping[str, str]:
-        if token == KNOWN_BAD:
-            return known_bad(graph, self.samples)
-        return self.meanings[token](graph, step) if token in self.meanings else {}
+        return self.meanings[token].nodes(graph, step) if token in self.meanings else {}
 
-    def _meant(self, graph: Graph, token: str) -> set[str]:
-        if not set(token) & set("*?["):
-            return {token}
-        names = {node.name for node in graph.proto.graph.node}
-        found = set(fnmatch.filter(names, token))
-        if not found:
-            layers = [layer.name for layer in layers_of(graph)]
-            raise UsageError(f"no layer is called like {token!r}", hint=nearest(token, layers))
-        return found
+    def _foretold(self, graph: Graph, step: Step, token: str) -> Mapping[str, str]:
+        return self.meanings[token].foretold(graph, step) if token in self.meanings else {}
+
+    def reached(self, steps: Sequence[Step]) -> tuple[Graph, int]:
+        """Return the graph after as many of ``steps`` as were done before, and how many.
+
+        Raises:
+            UsageError: One of them names a layer that there is not.
+        """
+        graph, path = self.source, cast("tuple[str, ...]", ())
+        for count, asked in enumerate(steps):
+            step, _ = resolved(graph, asked, self.samples, self._foretold)
+            path = (*path, _named(step))
+            if path not in self._done:
+                known = self.cache and self.cache.get(self._key(graph, step))
+                if not known:
+                    return graph, count
+                self._note(path, step, known)
+            graph = self._done[path][0]
+        return graph, len(steps)
+
+    def files(self, graph: Graph) -> str:
+        """Return one digest for the files of a graph, as ``Made.sha256`` is."""
+        files = load_target(self.plan.target).lower(graph)
+        return whole({name: digest.of_bytes(data) for name, data in files.items()})
 
     def _one(self, candidate: CandidatePlan) -> Made | None:
         graph, done = self.build(candidate.steps)
@@ -202,14 +199,16 @@ class Workshop:
             # Put last, so that what nobody asks for goes first.
             self._done[path] = self._done.pop(path)
         else:
-            result = self._apply(graph, step)
-            size = self._size(result.graph) if result.changed else 0
-            did = DoneStep(
-                step.technique, step.settings, step.reason, result.changed, result.notes, size
-            )
-            self._done[path] = (result.graph, did)
-            self._forget()
+            self._note(path, step, self._apply(graph, step))
         return self._done[path]
+
+    def _note(self, path: tuple[str, ...], step: Step, result: Applied) -> None:
+        size = self._size(result.graph) if result.changed else 0
+        did = DoneStep(
+            step.technique, step.settings, step.reason, result.changed, result.notes, size
+        )
+        self._done[path] = (result.graph, did)
+        self._forget()
 
     def _forget(self) -> None:
         """Keep no more graphs in memory than the budget; the cache has them all."""
@@ -222,18 +221,13 @@ class Workshop:
             total -= held[path]
 
     def _apply(self, graph: Graph, step: Step) -> Applied:
-        calibrates = TECHNIQUES[step.technique].needs_samples(step.settings)
         key = ""
         if self.cache is not None:
-            samples = self._samples_digest() if calibrates else ""
-            key = self.cache.key(graph, step, samples)
+            key = self._key(graph, step)
             if (known := self.cache.get(key)) is not None:
                 return known
-        technique = load_technique(step.technique)
         try:
-            result = technique.apply(
-                graph, step.settings, self.samples if calibrates else None
-            )
+            result = applied(graph, step, self.samples)
         except QuantizeError:
             raise
         except ModelError as error:
@@ -244,16 +238,21 @@ class Workshop:
             self.cache.put(key, result)
         return result
 
+    def _key(self, graph: Graph, step: Step) -> str:
+        calibrates = TECHNIQUES[step.technique].needs_samples(step.settings)
+        samples = self._samples_digest() if calibrates else ""
+        return self.cache.key(graph, step, samples) if self.cache else ""
+
     def _samples_digest(self) -> str:
         if not self._given:
             self._given = self.samples.digest
         return self._given
 
 
-def _because(found: tuple[str, list[str]]) -> str:
-    reason, names = found
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"in floats: {', '.join(names[:_NAMED])}{more}; {reason}"
+def whole(files: Mapping[str, str]) -> str:
+    """Return one digest for files, given the digest of each by name."""
+    listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
+    return digest.of_bytes(listed.encode())
 
 
 def check_float(one: Made, engine: Engine, source: Path, samples: Samples) -> None:
@@ -274,3 +273,7 @@ def check_float(one: Made, engine: Engine, source: Path, samples: Samples) -> No
     expected = accuracy.answers(engine, source, some)
     answered = accuracy.answers(engine, one.model, some)
     parity.check_parity(expected, answered, one.plan.name)
+
+
+def _named(step: Step) -> str:
+    return f"{step.technique} {sorted(step.settings.items())}"

@@ -86,7 +86,8 @@ class Search:
         """
         started, best = monotonic(), ""
         try:
-            for candidate in self.plan.candidates:
+            for place, candidate in enumerate(self.plan.candidates):
+                self.bench.ahead.look(self.plan.candidates[place:])
                 self._try(candidate.name)
                 tried(candidate.name)
                 found = self._best()
@@ -121,6 +122,7 @@ class Search:
     def _try(self, name: str) -> None:
         candidate = next(c for c in self.plan.candidates if c.name == name)
         self.say("make", name)
+        self.bench.ahead.bring(candidate)
         one = self.workshop.make(candidate)
         if one is None:
             return

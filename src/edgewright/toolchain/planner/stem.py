@@ -47,6 +47,7 @@ class Stem:
         folder: For files that are timed once.
         say: Is told the stage and what is done in it.
         pinned: Layers, by name or pattern, whose form is not ours to choose.
+        rest: Called before anything is timed.
     """
 
     bench: Bench
@@ -55,53 +56,65 @@ class Stem:
     folder: Path
     say: Callable[[str, str], None]
     pinned: frozenset[str] = frozenset()
-    _known: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    rest: Callable[[], None] = lambda: None
+    _known: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    _taken: dict[str, Measurement] = field(default_factory=dict)
+    _recorded: set[str] = field(default_factory=set)
 
     def nodes(self, graph: Graph, step: Step) -> Mapping[str, str]:
         """Return the nodes of ``graph`` to leave in floats by ``step``, with the reason.
 
         None for a device that is not at hand, whose time nobody can take.
         """
+        return self._found(graph, step, record=True)
+
+    def foretold(self, graph: Graph, step: Step) -> Mapping[str, str]:
+        """Return the same; what was measured is evidence once ``nodes`` is asked."""
+        return self._found(graph, step, record=False)
+
+    def rest_by(self, rest: Callable[[], None]) -> None:
+        """Call ``rest`` from now on before anything is timed."""
+        self.rest = rest
+
+    def _found(self, graph: Graph, step: Step, *, record: bool) -> Mapping[str, str]:
         layers = layers_of(graph)
         if self.bench.elsewhere is not None or len(layers) < 2:
             return {}
         if not layers[0].operator.startswith("Conv"):
             return {}
-        rest = {k: v for k, v in step.settings.items() if k != "skip"}
-        key = (graph.digest, repr(sorted(rest.items())))
-        if key not in self._known:
-            self._known[key] = self._chosen(graph, layers, replace(step, settings=rest))
-        return self._known[key]
-
-    def _chosen(self, graph: Graph, layers: list[Layer], step: Step) -> Mapping[str, str]:
         free = takewhile(lambda layer: not self._is_pinned(layer), layers[:-1][:_MOST])
         stems = [_stem(graph, layers, count) for count in range(len(list(free)) + 1)]
         if len(stems) == 1:
             return {}
+        rest = {k: v for k, v in step.settings.items() if k != "skip"}
         about = {
-            "graph": graph.digest, "step": {"technique": step.technique, **step.settings},
+            "graph": graph.digest, "step": {"technique": step.technique, **rest},
             "samples": self.bench.data.sha256, "machine": self.bench.machine,
             "tools": dict(self.bench.tools),
         }  # fmt: skip
-        measured = self.ledger.obtain(
-            "stem",
-            about,
-            lambda: self._measure(graph, stems, step),
-            of=f"{step.technique} {graph.digest[-8:]}",
-            observe=lambda _: self.say("measure", "whether the first layers pay in 8 bits"),
-        )
-        best = _best(measured)
-        if not best:
-            return {}
-        (ratio,) = measured.figures[str(best)]
-        share = round(ratio.value / (_BP / 100))
-        why = f"with the first {best} in floats an answer takes {share} % of the time"
-        return dict.fromkeys(sorted(stems[best]), why)
+        key = repr(sorted(about.items(), key=str))
+        if key not in self._known:
+            known = self.ledger.peek("stem", about)
+            self._taken[key] = known or self._measure(
+                graph, stems, replace(step, settings=rest)
+            )
+            self._known[key] = _chosen(self._taken[key], stems)
+        if record and key not in self._recorded:
+            self._recorded.add(key)
+            self.ledger.obtain(
+                "stem",
+                about,
+                lambda: self._taken[key],
+                of=f"{step.technique} {graph.digest[-8:]}",
+                observe=lambda _: None,
+            )
+        return self._known[key]
 
     def _is_pinned(self, layer: Layer) -> bool:
         return any(fnmatch.fnmatchcase(layer.name, pin) for pin in self.pinned)
 
     def _measure(self, graph: Graph, stems: list[set[str]], step: Step) -> Measurement:
+        self.say("measure", "whether the first layers pay in 8 bits")
         with ExitStack() as stack:
             sessions = {}
             for count, stem in enumerate(stems):
@@ -111,6 +124,7 @@ class Stem:
                     stack.callback(sessions[str(count)].close)
             if "0" not in sessions:
                 return Measurement("", "")
+            self.rest()
             taken = latency.measure(
                 sessions,
                 self.bench.data.evaluate,
@@ -151,6 +165,16 @@ def _stem(graph: Graph, layers: list[Layer], count: int) -> set[str]:
 def _ratio(figures: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
     found = next(figure for figure in figures if figure.name == latency.RATIO)
     return (replace(found, how="medians of blocks, over the model with no float layers"),)
+
+
+def _chosen(measured: Measurement, stems: list[set[str]]) -> Mapping[str, str]:
+    best = _best(measured)
+    if not best:
+        return {}
+    (ratio,) = measured.figures[str(best)]
+    share = round(ratio.value / (_BP / 100))
+    why = f"with the first {best} in floats an answer takes {share} % of the time"
+    return dict.fromkeys(sorted(stems[best]), why)
 
 
 def _best(measured: Measurement) -> int:
