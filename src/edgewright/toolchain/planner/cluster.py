@@ -102,7 +102,8 @@ class _Ray:
         except self._refusals as error:
             raise TransportError(
                 f"the Ray cluster at {address} does not let us in: {_said(error)}",
-                hint="Look with ray status there; Ray and Python must have its versions.",
+                hint="Look with ray status there; Ray and Python must have its versions here, "
+                "and RAY_AUTH_MODE and RAY_AUTH_TOKEN be set where it asks for a token.",
             ) from error
         # As many threads as here: with more or fewer, sums come out in another order.
         threads = {"OPENBLAS_NUM_THREADS": worker.likeness()["threads"]}
