@@ -108,18 +108,7 @@ class Mixer:
         Raises:
             QuantizeError: The base cannot be made any more.
         """
-        graph = self._before()
-        # Convolutions are floats in what is quantized anew in every run.
-        dynamic = self.base.steps[-1].technique == "dynamic"
-        self._layers = [
-            layer
-            for layer in layers_of(graph)
-            if not any(fnmatch.fnmatchcase(layer.name, pin) for pin in self.pinned)
-            and not (dynamic and layer.operator.startswith("Conv"))
-        ]
-        some = self.bench.data.calibrate[:_PROBED]
-        self._local = estimate(graph, self._layers, some)
-        self._whole = self._drift(self._plan((), STORED))
+        graph = self._begin()
         ranked = [layer.name for layer in sorted(self._layers, key=self._rank)]
         units = []
         for name in ranked[:SHORT_LIST]:
@@ -143,6 +132,21 @@ class Mixer:
                 plan = replace(self._plan(out, kept), name=name)
                 return Found(plan, self._reports(out, kept), self._drift(plan))
         return None
+
+    def _begin(self) -> Graph:
+        """Look at the layers and the base; return the graph it is made from."""
+        graph = self._before()
+        # Convolutions are floats in what is quantized anew in every run.
+        dynamic = self.base.steps[-1].technique == "dynamic"
+        self._layers = [
+            layer
+            for layer in layers_of(graph)
+            if not any(fnmatch.fnmatchcase(layer.name, pin) for pin in self.pinned)
+            and not (dynamic and layer.operator.startswith("Conv"))
+        ]
+        self._local = estimate(graph, self._layers, self._probed())
+        self._whole = self._drift(self._plan((), STORED))
+        return graph
 
     def _unit(self, graph: Graph, name: str) -> tuple[str, ...]:
         """Return a layer to take out, with those before it where it gains nothing alone.
