@@ -126,7 +126,7 @@ class LeaveOneOut(Mine):
         """Measure every layer; return how far the base drifts."""
         self._begin()
         for layer in self._layers:
-            alone = self._drift(self._plan((layer.name,), STORED))
+            alone = self._drift((layer.name,), STORED)
             self._gains[layer.name] = self._whole - alone
         self._order = sorted(self._gains, key=lambda name: -self._gains[name])
         return self._whole

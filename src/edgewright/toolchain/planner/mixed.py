@@ -42,7 +42,8 @@ from edgewright.toolchain.planner.perform import Made, Workshop
 from edgewright.toolchain.planner.values import CandidatePlan, LayerReport, Step
 from edgewright.toolchain.targets import TARGETS, load_target
 
-SHORT_LIST = 10
+# Graphs that may be asked before a candidate is tried.
+PROBES = 20
 COMPUTES = frozenset({"quantize", "dynamic"})
 FLOAT, STORED, WHOLE = "float", "int8-weights", "int8"
 
@@ -99,6 +100,7 @@ class Mixer:
     _local: dict[str, Local] = field(default_factory=dict)
     _order: list[str] = field(default_factory=list)
     _gains: dict[str, float] = field(default_factory=dict)
+    _seen: dict[tuple[frozenset[str], str], float] = field(default_factory=dict)
     _reference: Answers | None = None
     _whole: float = 0.0
 
@@ -110,14 +112,16 @@ class Mixer:
         """
         graph = self._begin()
         ranked = [layer.name for layer in sorted(self._layers, key=self._rank)]
-        units = []
-        for name in ranked[:SHORT_LIST]:
-            if self.evaluations > SHORT_LIST:
-                break
-            units.append(self._unit(graph, name))
+        left = PROBES - self._reserve()
+        for name in ranked[: max(left - self.evaluations, 1)]:
+            self._gains[name] = self._whole - self._drift((name,), STORED)
+        units = [self._unit(graph, name, left) for name in ranked if name in self._gains]
         units.sort(key=lambda unit: -self._gains[unit[0]])
-        order = [name for unit in units for name in unit]
-        self._order = list(dict.fromkeys((*order, *ranked)))
+        named = [name for unit in units for name in unit]
+        worth = [name for unit in units for name in unit if self._gains[unit[0]] > 0]
+        # What is known to gain nothing comes after what nothing is known of.
+        unknown = [name for name in ranked if name not in self._gains]
+        self._order = list(dict.fromkeys((*worth, *unknown, *named)))
         return self._whole
 
     def find(self, target: float, name: str) -> Found | None:
@@ -130,7 +134,7 @@ class Mixer:
             if count is not None:
                 out = tuple(self._order[:count])
                 plan = replace(self._plan(out, kept), name=name)
-                return Found(plan, self._reports(out, kept), self._drift(plan))
+                return Found(plan, self._reports(out, kept), self._drift(out, kept))
         return None
 
     def _begin(self) -> Graph:
@@ -145,25 +149,30 @@ class Mixer:
             and not (dynamic and layer.operator.startswith("Conv"))
         ]
         self._local = estimate(graph, self._layers, self._probed())
-        self._whole = self._drift(self._plan((), STORED))
+        self._whole = self._drift((), STORED)
         return graph
 
-    def _unit(self, graph: Graph, name: str) -> tuple[str, ...]:
+    def _reserve(self) -> int:
+        """Return how many probes finding the shortest head may take, in both forms."""
+        return 2 + max(len(self._layers) - 2, 0).bit_length()
+
+    def _unit(self, graph: Graph, name: str, left: int) -> tuple[str, ...]:
         """Return a layer to take out, with those before it where it gains nothing alone.
 
         A tensor that rounds badly is rounded by the layer that answers it too.
         """
         least = _TELLS * self._whole
-        unit: tuple[str, ...] = (name,)
-        gain = self._whole - self._drift(self._plan(unit, STORED))
+        if self._gains[name] >= least:
+            return (name,)
         before = producers(graph, self._layers, name)
-        if gain < least and before:
-            both = self._whole - self._drift(self._plan((name, *before), STORED))
-            if both >= max(least, gain):
-                unit, gain = (name, *before), both
-        # What gains next to nothing stays in the order of the estimate.
-        self._gains[name] = gain if gain >= least else 0.0
-        return unit
+        if not before or self.evaluations >= left:
+            return (name,)
+        both = self._whole - self._drift((name, *before), STORED)
+        extra = both - sum(max(self._gains.get(one, 0.0), 0.0) for one in before)
+        if extra < least:
+            return (name,)
+        self._gains[name] = extra
+        return (name, *before)
 
     def _rank(self, layer: Layer) -> float:
         local = self._local[layer.name]
@@ -174,13 +183,13 @@ class Mixer:
         low, high = 1, len(self._order) - 1
         least = inf
         while high >= low and least == inf:
-            least = self._drift(self._plan(self._order[:high], kept))
+            least = self._drift(self._order[:high], kept)
             high -= least == inf
         if high < low or least > target:
             return None
         while low < high:
             middle = (low + high) // 2
-            if self._drift(self._plan(self._order[:middle], kept)) <= target:
+            if self._drift(self._order[:middle], kept) <= target:
                 high = middle
             else:
                 low = middle + 1
@@ -218,7 +227,14 @@ class Mixer:
         """Return the graph that the 8-bit step is given."""
         return self.workshop.build(self.base.steps[:-1])[0]
 
-    def _drift(self, plan: CandidatePlan) -> float:
+    def _drift(self, out: Sequence[str], kept: str) -> float:
+        """Return how far answers are without ``out``; infinite if there are none."""
+        known = (frozenset(out), kept)
+        if known not in self._seen:
+            self._seen[known] = self._asked(self._plan(out, kept))
+        return self._seen[known]
+
+    def _asked(self, plan: CandidatePlan) -> float:
         """Return how far answers are from the float model's; infinite if there are none."""
         try:
             graph, _ = self.workshop.build(plan.steps)
@@ -272,12 +288,12 @@ class Mixer:
         if layer.name in out:
             form = kept if layer.weight_bytes >= _STORED_FROM else FLOAT
             why = f"without it the answers drift {share:.0%} less"
-            if not gain:
+            if gain is None or gain < _TELLS * self._whole:
                 why = "it rounds what one of the others is computed with, or comes next"
         elif gain is not None:
-            why = f"{share:.0%} of the drift"
+            why = f"{max(share, 0.0):.0%} of the drift"
         # What was not measured is told by the estimate of its own answer.
-        moved = self._local[layer.name].error if gain is None else gain
+        moved = self._local[layer.name].error if gain is None else max(gain, 0.0)
         return LayerReport(
             layer.name, layer.operator, layer.weight_bytes, round(moved * _MICRO), form, why
         )
