@@ -125,10 +125,8 @@ class LeaveOneOut(Mine):
     def prepare(self) -> float:
         """Measure every layer; return how far the base drifts."""
         self._begin()
-        for layer in self._layers:
-            alone = self._drift((layer.name,), STORED)
-            self._gains[layer.name] = self._whole - alone
-        self._order = sorted(self._gains, key=lambda name: -self._gains[name])
+        without = {layer.name: self._drift((layer.name,), STORED) for layer in self._layers}
+        self._order = sorted(without, key=without.__getitem__)
         return self._whole
 
 

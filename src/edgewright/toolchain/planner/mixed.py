@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,10 @@ from edgewright.toolchain.planner.gather import Bench
 from edgewright.toolchain.planner.layers import (
     Layer,
     Local,
+    ends_of,
     estimate,
     followers,
     layers_of,
-    producers,
 )
 from edgewright.toolchain.planner.ledger import Ledger, Measurement
 from edgewright.toolchain.planner.perform import Made, Workshop
@@ -49,11 +50,6 @@ FLOAT, STORED, WHOLE = "float", "int8-weights", "int8"
 
 _PROBED = 128
 _MICRO = 1_000_000
-# So much of the multiplications counts as much as the error itself: what is cheap to keep
-# in floats is kept first.
-_CHEAP = 0.05
-# A smaller share of the drift than this tells nothing of a layer.
-_TELLS = 0.05
 # Smaller weights are not worth the nodes that unfold them.
 _STORED_FROM = 1024
 
@@ -99,7 +95,7 @@ class Mixer:
     _layers: list[Layer] = field(default_factory=list)
     _local: dict[str, Local] = field(default_factory=dict)
     _order: list[str] = field(default_factory=list)
-    _gains: dict[str, float] = field(default_factory=dict)
+    _alone: dict[str, float] = field(default_factory=dict)
     _seen: dict[tuple[frozenset[str], str], float] = field(default_factory=dict)
     _reference: Answers | None = None
     _whole: float = 0.0
@@ -111,17 +107,16 @@ class Mixer:
             QuantizeError: The base cannot be made any more.
         """
         graph = self._begin()
-        ranked = [layer.name for layer in sorted(self._layers, key=self._rank)]
-        left = PROBES - self._reserve()
-        for name in ranked[: max(left - self.evaluations, 1)]:
-            self._gains[name] = self._whole - self._drift((name,), STORED)
-        units = [self._unit(graph, name, left) for name in ranked if name in self._gains]
-        units.sort(key=lambda unit: -self._gains[unit[0]])
-        named = [name for unit in units for name in unit]
-        worth = [name for unit in units for name in unit if self._gains[unit[0]] > 0]
-        # What is known to gain nothing comes after what nothing is known of.
-        unknown = [name for name in ranked if name not in self._gains]
-        self._order = list(dict.fromkeys((*worth, *unknown, *named)))
+        ends = ends_of(graph, self._layers)
+        ranked = [layer.name for layer in self._layers]
+        ranked.sort(key=lambda name: (name not in ends, -self._local[name].error))
+        names = {layer.name for layer in self._layers}
+        for name in ranked[: max(PROBES - self.evaluations - self._reserve(), 1)]:
+            apart = self._drift(tuple(names - {name}), FLOAT)
+            if apart == inf:  # a table that only others' rounding has a place for
+                apart = self._whole - self._drift((name,), STORED)
+            self._alone[name] = max(apart, 0.0)
+        self._order = sorted(ranked, key=self._worst_first)
         return self._whole
 
     def find(self, target: float, name: str) -> Found | None:
@@ -156,27 +151,13 @@ class Mixer:
         """Return how many probes finding the shortest head may take, in both forms."""
         return 2 + max(len(self._layers) - 2, 0).bit_length()
 
-    def _unit(self, graph: Graph, name: str, left: int) -> tuple[str, ...]:
-        """Return a layer to take out, with those before it where it gains nothing alone.
-
-        A tensor that rounds badly is rounded by the layer that answers it too.
-        """
-        least = _TELLS * self._whole
-        if self._gains[name] >= least:
-            return (name,)
-        before = producers(graph, self._layers, name)
-        if not before or self.evaluations >= left:
-            return (name,)
-        both = self._whole - self._drift((name, *before), STORED)
-        extra = both - sum(max(self._gains.get(one, 0.0), 0.0) for one in before)
-        if extra < least:
-            return (name,)
-        self._gains[name] = extra
-        return (name, *before)
-
-    def _rank(self, layer: Layer) -> float:
-        local = self._local[layer.name]
-        return -local.error / (local.work + _CHEAP)
+    def _worst_first(self, name: str) -> float:
+        """Return what to sort by: what a layer does alone, or is expected to do."""
+        if name in self._alone:
+            return -self._alone[name]
+        known = [(apart, self._local[one].error) for one, apart in self._alone.items()]
+        times = median(apart / error for apart, error in known if error) if known else 1.0
+        return -times * self._local[name].error
 
     def _shortest(self, target: float, kept: str) -> int | None:
         # All layers out is no 8-bit candidate any more.
@@ -282,18 +263,14 @@ class Mixer:
         return tuple(self._report(layer, out, kept) for layer in self._layers)
 
     def _report(self, layer: Layer, out: Sequence[str], kept: str) -> LayerReport:
-        gain = self._gains.get(layer.name)
-        share = 0.0 if gain is None or not self._whole else gain / self._whole
-        form, why = WHOLE, "not on the short list"
+        alone = self._alone.get(layer.name)
+        share = 0.0 if alone is None or not self._whole else alone / self._whole
+        form, why = WHOLE, f"alone it makes {share:.0%} of the drift"
         if layer.name in out:
             form = kept if layer.weight_bytes >= _STORED_FROM else FLOAT
-            why = f"without it the answers drift {share:.0%} less"
-            if gain is None or gain < _TELLS * self._whole:
-                why = "it rounds what one of the others is computed with, or comes next"
-        elif gain is not None:
-            why = f"{max(share, 0.0):.0%} of the drift"
-        # What was not measured is told by the estimate of its own answer.
-        moved = self._local[layer.name].error if gain is None else max(gain, 0.0)
+        if alone is None:
+            why = "it was not measured; the estimate puts it here"
+        moved = self._local[layer.name].error if alone is None else alone
         return LayerReport(
             layer.name, layer.operator, layer.weight_bytes, round(moved * _MICRO), form, why
         )
