@@ -14,7 +14,7 @@ not help enough its weights stay floats too. The candidate is then judged like a
 """
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.core import digest, durable
+from edgewright.core import canonical, digest
 from edgewright.core.errors import QuantizeError
 from edgewright.core.evidence import Evidence
 from edgewright.toolchain.ir.graph import Graph
@@ -152,12 +152,17 @@ class Mixer:
         return 2 + max(len(self._layers) - 2, 0).bit_length()
 
     def _worst_first(self, name: str) -> float:
-        """Return what to sort by: what a layer does alone, or is expected to do."""
-        if name in self._alone:
-            return -self._alone[name]
-        known = [(apart, self._local[one].error) for one, apart in self._alone.items()]
-        times = median(apart / error for apart, error in known if error) if known else 1.0
-        return -times * self._local[name].error
+        """Return what to sort by: what a layer does alone, or is expected to, for its cost.
+
+        The cost in time is one and the share of the multiplications: a layer that is all of
+        the work is taken out as early as one that does half as much to the answers.
+        """
+        local = self._local[name]
+        apart = self._alone.get(name)
+        if apart is None:
+            known = [(one, self._local[other].error) for other, one in self._alone.items()]
+            apart = local.error * median(one / error for one, error in known if error)
+        return -apart / (1 + local.work)
 
     def _shortest(self, target: float, kept: str) -> int | None:
         # All layers out is no 8-bit candidate any more.
@@ -217,33 +222,35 @@ class Mixer:
 
     def _asked(self, plan: CandidatePlan) -> float:
         """Return how far answers are from the float model's; infinite if there are none."""
-        try:
-            graph, _ = self.workshop.build(plan.steps)
-        except QuantizeError:
-            return inf
-        files = load_target(self.workshop.plan.target).lower(graph)
-        sha256 = digest.of_bytes(
-            "\n".join(f"{n} {digest.of_bytes(files[n])}" for n in sorted(files)).encode()
-        )
+        steps = [[one.technique, dict(one.settings)] for one in plan.steps]
+        sha256 = digest.of_bytes(canonical.encode({"steps": steps}))
         about = {
             "models": {"probe": sha256}, "baseline": self.source.sha256,
-            "samples": self._probed().digest, "machine": self.bench.machine,
+            "samples": self.bench.data.calibrate.digest, "machine": self.bench.machine,
             "tools": dict(self.bench.tools),
         }  # fmt: skip
         self.evaluations += 1
-        measured = self.ledger.obtain(
-            "drift",
-            about,
-            lambda: self._measure(files),
-            of=f"{plan.name} {sha256[-8:]}",
-            observe=lambda _: None,
-        )
+        try:
+            measured = self.ledger.obtain(
+                "drift",
+                about,
+                lambda: self._measure(plan),
+                of=f"{self.base.name} {sha256[-8:]}",
+                observe=lambda _: None,
+            )
+        except QuantizeError:
+            self.evaluations -= 1
+            return inf
         (figure,) = measured.figures["probe"]
         return figure.value / _MICRO
 
-    def _measure(self, files: Mapping[str, bytes]) -> Measurement:
-        for name, data in files.items():
-            durable.replace_file(self.folder / name, data)
+    def _measure(self, plan: CandidatePlan) -> Measurement:
+        graph, _ = self.workshop.build(plan.steps, keep=len(self.base.steps) - 1)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, data in load_target(self.workshop.plan.target).lower(graph).items():
+            # Asked once and replaced by the next: it need not outlast a loss of power.
+            (self.folder / name).write_bytes(data)
+        del graph
         entry = self.folder / TARGETS[self.workshop.plan.target].entry
         some = self._probed()
         if self._reference is None:

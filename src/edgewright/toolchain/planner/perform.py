@@ -108,16 +108,28 @@ class Workshop:
             hint="Ask for --quantization auto, or look at what the model consists of.",
         )
 
-    def build(self, steps: Sequence[Step]) -> tuple[Graph, list[DoneStep]]:
+    def build(
+        self, steps: Sequence[Step], *, keep: int | None = None
+    ) -> tuple[Graph, list[DoneStep]]:
         """Return the graph after ``steps``, and what they did.
+
+        Args:
+            steps: What to do, in order.
+            keep: How many of them others share; what comes after is kept nowhere, and its
+                bytes are not looked at. All when None.
 
         Raises:
             QuantizeError: One of them cannot be done.
         """
         graph, done = self.source, []
         path: tuple[str, ...] = ()
-        for asked in steps:
+        for place, asked in enumerate(steps):
             step = self._resolved(graph, asked)
+            if keep is not None and place >= keep:
+                result = self._apply(graph, step, None)
+                graph = result.graph
+                done.append(_did(step, result, 0))
+                continue
             path = (*path, f"{step.technique} {sorted(step.settings.items())}")
             graph, what = self._step(path, graph, step)
             done.append(what)
@@ -180,12 +192,9 @@ class Workshop:
             # Put last, so that what nobody asks for goes first.
             self._done[path] = self._done.pop(path)
         else:
-            result = self._apply(graph, step)
+            result = self._apply(graph, step, self.cache)
             size = self._size(result.graph) if result.changed else 0
-            did = DoneStep(
-                step.technique, step.settings, step.reason, result.changed, result.notes, size
-            )
-            self._done[path] = (result.graph, did)
+            self._done[path] = (result.graph, _did(step, result, size))
             self._forget()
         return self._done[path]
 
@@ -199,13 +208,13 @@ class Workshop:
             del self._done[path]
             total -= held[path]
 
-    def _apply(self, graph: Graph, step: Step) -> Applied:
+    def _apply(self, graph: Graph, step: Step, cache: StepCache | None) -> Applied:
         calibrates = TECHNIQUES[step.technique].needs_samples(step.settings)
         key = ""
-        if self.cache is not None:
+        if cache is not None:
             samples = self._samples_digest() if calibrates else ""
-            key = self.cache.key(graph, step, samples)
-            if (known := self.cache.get(key)) is not None:
+            key = cache.key(graph, step, samples)
+            if (known := cache.get(key)) is not None:
                 return known
         technique = load_technique(step.technique)
         try:
@@ -218,14 +227,20 @@ class Workshop:
             # A float step that a graph does not allow is left out by name; the steps
             # after it are still worth trying.
             return Applied(graph, changed=False, notes=(str(error),))
-        if self.cache is not None:
-            self.cache.put(key, result)
+        if cache is not None:
+            cache.put(key, result)
         return result
 
     def _samples_digest(self) -> str:
         if not self._given:
             self._given = self.samples.digest
         return self._given
+
+
+def _did(step: Step, result: Applied, size: int) -> DoneStep:
+    return DoneStep(
+        step.technique, step.settings, step.reason, result.changed, result.notes, size
+    )
 
 
 def check_float(one: Made, engine: Engine, source: Path, samples: Samples) -> None:
