@@ -8,6 +8,7 @@ ever answers, nothing could hold a limit on the worst class, so none is set.
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,6 +22,7 @@ from benchmarks.suite import Row as Held
 from edgewright.core.contract import Contract
 from edgewright.core.errors import ContractError, DataError
 from edgewright.toolchain.measure import doubts
+from edgewright.toolchain.planner.sized import SIZED
 from edgewright.toolchain.planner.workspace import read_report
 from edgewright.toolchain.recipe import optimize
 
@@ -29,7 +31,6 @@ EVALUATIONS, NEAR = 2, 0.03
 SHARES = (0.6, 0.4, 0.3, 0.2)
 _QUICK = frozenset({"mobilenet", "transformer", "keyword"})
 _CALIBRATE, _EVALUATE = 256, 2_000
-_MIXED = "weights-to-size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def rows(*, quick: bool) -> list[Row]:
             ran += _of_model(held)
     met = [one for one in ran if one.held]
     asked = [one.evaluations for one in met]
-    mixed = [1 - one.bytes / one.limit for one in met if one.chosen == _MIXED]
+    mixed = [1 - one.bytes / one.limit for one in met if one.chosen == SIZED]
     few = sum(count <= EVALUATIONS for count in asked)
     found = [
         row("size limits: met", len(met), "limits", goal=f"{len(ran)}",
@@ -118,13 +119,11 @@ def _once(held: Held, share: float, work: Path) -> Ran:
     contract = Contract(
         accuracy_drop_bp=200, worst_class_drop_bp=10_000, min_retention_bp=0, file_bytes=limit
     )
-    try:
+    with suppress(ContractError):  # its report tells
         optimize(
             held.model, data=work / "data.npz", out=out, contract=contract, allow_slower=True,
             trust=tuple(doubts.KINDS),
         )  # fmt: skip
-    except ContractError:
-        pass  # told by the report
     report = read_report(out)
     shipped = report.shipped
     return Ran(

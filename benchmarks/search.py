@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from benchmarks import limits
 from benchmarks.peers import mobilenet_v2
 from benchmarks.peers.environments import home
 from benchmarks.peers.results import Row, row
@@ -97,11 +98,6 @@ class Pair:
 class Mine(Mixer):
     """The product's search, with what its answer costs."""
 
-    @property
-    def layers(self) -> int:
-        """How many layers can be taken out."""
-        return len(self._layers)
-
     def outcome(self, target: float, before: int) -> Outcome:
         """Return what is found for ``target``; ``prepare`` asked ``before``."""
         asked = self.evaluations
@@ -137,7 +133,8 @@ def measure(*, quick: bool) -> list[Row]:
         for pair in compare(subject):
             print(_line(pair), file=sys.stderr, flush=True)
             pairs.append(pair)
-    return [*summary(pairs), *(_row(pair) for pair in pairs)]
+    mixing = [*summary(pairs), *(_row(pair) for pair in pairs)]
+    return [*mixing, *limits.rows(quick=quick)]
 
 
 def subjects(*, quick: bool) -> Iterator[Subject]:
@@ -190,7 +187,7 @@ def _of_base(
         one = mine.outcome(whole * room, before)
         other = all_of_them.outcome(whole * room, theirs)
         name = f"{subject.name}, {base.name} to {room:.0%} of its drift"
-        yield Pair(name, mine.layers, one, other, _slower(one, other, given))
+        yield Pair(name, len(mine.layers), one, other, _slower(one, other, given))
 
 
 def _given(subject: Subject, work: Path) -> Inputs:

@@ -119,6 +119,15 @@ class Mixer:
         self._order = sorted(ranked, key=self._worst_first)
         return self._whole
 
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What can be taken out, in the order of the graph; known once it is prepared."""
+        return tuple(self._layers)
+
+    def alone(self) -> dict[str, float]:
+        """Return how far each layer alone moves the answers, or is expected to."""
+        return {layer.name: self._expected(layer.name) for layer in self._layers}
+
     def find(self, target: float, name: str) -> Found | None:
         """Return the candidate with the fewest layers out whose drift is within ``target``.
 
@@ -157,12 +166,15 @@ class Mixer:
         The cost in time is one and the share of the multiplications: a layer that is all of
         the work is taken out as early as one that does half as much to the answers.
         """
-        local = self._local[name]
-        apart = self._alone.get(name)
-        if apart is None:
-            known = [(one, self._local[other].error) for other, one in self._alone.items()]
-            apart = local.error * median(one / error for one, error in known if error)
-        return -apart / (1 + local.work)
+        return -self._expected(name) / (1 + self._local[name].work)
+
+    def _expected(self, name: str) -> float:
+        """Return how far a layer alone moves the answers, told by the others if not measured."""
+        if name in self._alone:
+            return self._alone[name]
+        known = [(one, self._local[other].error) for other, one in self._alone.items()]
+        times = [one / error for one, error in known if error]
+        return self._local[name].error * (median(times) if times else 1.0)
 
     def _shortest(self, target: float, kept: str) -> int | None:
         # All layers out is no 8-bit candidate any more.

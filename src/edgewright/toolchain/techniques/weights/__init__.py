@@ -49,6 +49,7 @@ def narrow(
     block: str = "channel",
     samples: Samples | None = None,
     skip: frozenset[str] = frozenset(),
+    more: bool = False,
 ) -> Applied:
     """Return ``graph`` with its weights stored as ``form``.
 
@@ -59,6 +60,7 @@ def narrow(
         samples: Real inputs, to round by what answers lose; None to round to the nearest,
             as ``float16`` and what is no layer's own weight are in any case.
         skip: Nodes of ``graph``, by name, whose weights stay as they are.
+        more: Whether others may be stored in fewer bits already.
 
     Raises:
         UsageError: ``skip`` names a node there is not.
@@ -70,7 +72,7 @@ def narrow(
             "the graph holds graphs of its own (If, Loop, Scan)",
             hint="Export the model without control flow.",
         )
-    if _is_narrow(graph.proto):
+    if not more and _is_narrow(graph.proto):
         raise QuantizeError(
             "weights of the graph are stored in fewer bits already",
             hint="Give the float model it was made from.",
@@ -278,6 +280,8 @@ class _Weights:
             block=settled["block"],
             samples=check_samples(graph, samples, "weights") if learns else None,
             skip=skipped(settled, graph),
+            # Who names the layers knows what has become of the others.
+            more="only" in settled,
         )
 
 
