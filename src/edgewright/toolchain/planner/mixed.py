@@ -169,7 +169,7 @@ class Mixer:
         return -self._expected(name) / (1 + self._local[name].work)
 
     def _expected(self, name: str) -> float:
-        """Return how far a layer alone moves the answers, told by the others if not measured."""
+        """Return how far a layer alone moves the answers, measured or told by the others."""
         if name in self._alone:
             return self._alone[name]
         known = [(one, self._local[other].error) for other, one in self._alone.items()]

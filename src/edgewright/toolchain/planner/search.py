@@ -167,7 +167,7 @@ class Search:
         self.before.append(before)
 
     def _too_large(self, one: Made) -> str:
-        """Return why a candidate need not answer anything; empty if its bytes are few enough."""
+        """Return why a candidate need not answer anything; empty if it is not too large."""
         limit, held = self.rules.contract.file_bytes, size_of(one.model.parent)
         if limit is None or held <= limit:
             return ""

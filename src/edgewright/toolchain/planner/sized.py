@@ -22,7 +22,7 @@ from edgewright.toolchain.targets import load_target
 SIZED = "weights-to-size"
 
 _MICRO = 1_000_000
-_ROUNDS = 6
+_ROUNDS = 8
 # Sizes are rounded up to a thousandth of what there is.
 _UNITS = 1000
 _CLOSE = 0.005
@@ -81,26 +81,43 @@ class Sizer:
         best: tuple[float, CandidatePlan, dict[str, str]] | None = None
         for _ in range(_ROUNDS):
             forms = choose(layers, self._alone, room)
-            plan = self._plan(forms)
-            size = _size(self.mixer.workshop, plan)
+            plan, size = self._fitting(forms)
             lost = sum((_FORMS[form].error * self._alone[n]) ** 2 for n, form in forms.items())
             if size <= self.limit and (best is None or lost < best[0]):
                 best = (lost, plan, forms)
             gap = self.limit - size
-            if 0 <= gap <= _CLOSE * self.limit or room + gap < 1:
+            if 0 <= gap <= _CLOSE * self.limit or room < 1:
                 break
-            # What is no layer's weight takes bytes too; a little less, so that it ends.
-            room += gap if gap < 0 else ceil(gap * 0.9)
+            # What is no layer's weight takes bytes too; and a room that leaves the choice as
+            # it is would be no step.
+            taken = sum(_bytes(layer, forms[layer.name]) for layer in layers)
+            room = min(room + gap, taken - 1) if gap < 0 else room + gap
         return None if best is None else Fitted(best[1], self._reports(best[2]))
 
-    def _plan(self, forms: Mapping[str, str]) -> CandidatePlan:
-        before = self.mixer.base.steps[:-1]
+    def _fitting(self, forms: Mapping[str, str]) -> tuple[CandidatePlan, int]:
+        """Return what makes ``forms``, and the bytes of its files.
+
+        Raises:
+            QuantizeError: They cannot be made.
+        """
+        workshop = self.mixer.workshop
+        try:
+            plan = self._plan(forms, half=True)
+            return plan, _size(workshop, plan)
+        except QuantizeError:  # nothing but layers pays, and none of them is halved
+            plan = self._plan(forms, half=False)
+            return plan, _size(workshop, plan)
+
+    def _plan(self, forms: Mapping[str, str], *, half: bool) -> CandidatePlan:
+        """Return the steps to ``forms``; ``half`` stores whatever else pays as float16."""
+        steps = list(self.mixer.base.steps[:-1])
         by_form = {
             form: sorted(name for name, chosen in forms.items() if chosen == form)
             for form in _FORMS
         }
         coarse = sorted({*forms} - {*by_form["fp16"]})
-        steps = [*before, _step("fp16", {"skip": ",".join(coarse)} if coarse else {})]
+        if half:
+            steps.append(_step("fp16", {"skip": ",".join(coarse)} if coarse else {}))
         if names := by_form["int4-weights"]:
             steps.append(
                 _step("int4-weights", {"only": ",".join(names), "rounding": "learned"})
@@ -133,7 +150,7 @@ def choose(layers: Sequence[Layer], alone: Mapping[str, float], room: int) -> di
     for layer in layers:
         now: list[tuple[float, tuple[str, ...]]] = [(inf, ())] * (_UNITS + 1)
         for name, form in _FORMS.items():
-            takes = ceil(layer.weight_bytes / _FLOAT_BYTES * form.bytes / unit)
+            takes = ceil(_bytes(layer, name) / unit)
             lost = (form.error * alone[layer.name]) ** 2
             for held in range(takes, _UNITS + 1):
                 before, chosen = least[held - takes]
@@ -143,6 +160,10 @@ def choose(layers: Sequence[Layer], alone: Mapping[str, float], room: int) -> di
     lost, chosen = least[_UNITS]
     names = chosen if lost < inf else ("int4-weights",) * len(layers)
     return {layer.name: form for layer, form in zip(layers, names, strict=True)}
+
+
+def _bytes(layer: Layer, form: str) -> int:
+    return ceil(layer.weight_bytes / _FLOAT_BYTES * _FORMS[form].bytes)
 
 
 def _step(form: str, settings: Mapping[str, str]) -> Step:
@@ -155,13 +176,10 @@ def _step(form: str, settings: Mapping[str, str]) -> Step:
 
 
 def _size(workshop: Workshop, plan: CandidatePlan) -> int:
-    """Return the bytes of a candidate's files, its int4 weights rounded to the nearest."""
+    """Return the bytes of a candidate's files; how its weights are rounded takes none."""
     steps = [
         replace(s, settings={k: v for k, v in s.settings.items() if k != "rounding"})
         for s in plan.steps
     ]
-    try:
-        graph, _ = workshop.build(steps, keep=1)
-    except QuantizeError:
-        return 0
+    graph, _ = workshop.build(steps, keep=1)
     return sum(map(len, load_target(workshop.plan.target).lower(graph).values()))
