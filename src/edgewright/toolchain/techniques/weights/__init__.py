@@ -78,12 +78,8 @@ def narrow(
             hint="Give the float model it was made from.",
         )
     proto = _raised(graph.copy()) if form == "int4" else graph.copy()
-    asked = {
-        name: node.name
-        for node in graph.proto.graph.node
-        if node.name in skip
-        for name in node.input
-    }
+    nodes = [node for node in graph.proto.graph.node if node.name in skip]
+    asked = {name: node.name for node in nodes for name in node.input}
     stored = _Store(graph, form, block, asked)
     if samples is not None:
         stored.learn(samples)
