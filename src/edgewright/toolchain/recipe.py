@@ -380,6 +380,7 @@ class _Run:
             near=near,
         )  # fmt: skip
         search.bench = replace(search.bench, ahead=crew)
+        search.workshop.helped = True
         for meaning in search.workshop.meanings.values():
             meaning.rest_by(crew.rest)
         crew.begin()

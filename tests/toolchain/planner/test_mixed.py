@@ -10,7 +10,7 @@ from tests.sim.models import model
 from edgewright.core.errors import UsageError
 from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.ir.samples import Samples
-from edgewright.toolchain.planner.layers import estimate, followers, layers_of, producers
+from edgewright.toolchain.planner.layers import ends_of, estimate, followers, layers_of
 from edgewright.toolchain.planner.mixed import drift
 from edgewright.toolchain.planner.patterns import known_bad
 from edgewright.toolchain.recipe import optimize
@@ -49,7 +49,7 @@ def test_the_layers_are_the_nodes_with_weights():
 
     assert [one.operator for one in found] == ["Conv", "MatMul", "Gemm"]
     assert found[1].weight_bytes == 4 * 64 * 64 * 4
-    assert producers(GRAPH, found, found[2].name) == (found[1].name,)
+    assert ends_of(GRAPH, found) == {found[0].name, found[2].name}
     names = {node.name for node in GRAPH.proto.graph.node}
     assert followers(GRAPH, found, {found[0].name}) == {
         name for name in names if name.startswith(("Relu_1", "Flatten"))

@@ -76,10 +76,8 @@ class Ahead:
     def bring(self, candidate: CandidatePlan) -> None:
         """Put what was done of ``candidate`` where it is found."""
 
-    def probe(
-        self, plans: Sequence[CandidatePlan], first: int, known: Callable[[str], bool]
-    ) -> None:
-        """Begin to ask ``plans`` the ``first`` calibration samples, but what is ``known``."""
+    def probe(self, plans: Sequence[CandidatePlan], first: int) -> None:
+        """Begin to ask ``plans`` the ``first`` calibration samples."""
 
     def answers(self, files: str, samples: Samples) -> Answers | None:
         """Return what the candidate brought last answers; None if nobody asked it.
@@ -159,13 +157,11 @@ class Crew(Ahead):
                 known = partial(self.measured, candidate.name)
                 self._begin(candidate, known, len(self.samples))
 
-    def probe(
-        self, plans: Sequence[CandidatePlan], first: int, known: Callable[[str], bool]
-    ) -> None:
+    def probe(self, plans: Sequence[CandidatePlan], first: int) -> None:
         """Begin to ask what candidates might be put together from."""
         count = min(first, len(self.workshop.samples))
         for plan in plans if self.workers.count else ():
-            self._begin(plan, known, count, first=count)
+            self._begin(plan, lambda _files: False, count, first=count)
 
     def bring(self, candidate: CandidatePlan) -> None:
         """Wait for the steps of ``candidate`` that are under way."""

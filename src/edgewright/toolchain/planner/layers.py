@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import NodeProto
 
 from edgewright.toolchain.ir import codes
 from edgewright.toolchain.ir.graph import Graph, array_of
@@ -38,6 +39,7 @@ class Layer:
         source: The tensor it is computed with; empty for a table.
         answer: What it answers.
         weight_bytes: Of the float weight.
+        turned: Whether each row of the weight is an output, as in a Gemm with ``transB``.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Layer:
     source: str
     answer: str
     weight_bytes: int
+    turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,9 @@ def _layers(graph: Graph, held: dict[str, Any]) -> Iterator[Layer]:
             continue
         source = "" if node.op_type == "Gather" else node.input[1 - place]
         yield Layer(
-            node.name, node.op_type, weight.name, source, node.output[0], values.nbytes
-        )
+            node.name, node.op_type, weight.name, source, node.output[0], values.nbytes,
+            any(one.name == "transB" and one.i for one in node.attribute),
+        )  # fmt: skip
 
 
 def followers(graph: Graph, layers: Sequence[Layer], out: Collection[str]) -> set[str]:
@@ -127,21 +131,35 @@ def followers_of(graph: Graph, layers: Collection[str], starts: set[str]) -> set
     return found
 
 
-def producers(graph: Graph, layers: Sequence[Layer], name: str) -> tuple[str, ...]:
-    """Return the layers whose answers the layer ``name`` is computed with."""
-    known = {layer.answer: layer.name for layer in layers}
-    writers = {tensor: node for node in graph.proto.graph.node for tensor in node.output}
-    left = [layer.source for layer in layers if layer.name == name]
-    found: dict[str, None] = {}
-    seen: set[str] = set()
-    while left:
-        tensor = left.pop()
-        if tensor in known:
-            found[known[tensor]] = None
-        elif tensor in writers and tensor not in seen:
-            left.extend(writers[tensor].input)
-        seen.add(tensor)
-    return tuple(found)
+def ends_of(graph: Graph, layers: Sequence[Layer]) -> set[str]:
+    """Return the first and the last layers: no other is on the way to or from the outside."""
+    nodes = list(graph.proto.graph.node)
+    known = {layer.name for layer in layers}
+    behind = _reached(nodes, known, {spec.name for spec in graph.inputs})
+    before = _reached(
+        [_turned(node) for node in reversed(nodes)], known, {o.name for o in graph.outputs}
+    )
+    return behind | before
+
+
+def _turned(node: NodeProto) -> NodeProto:
+    """Return ``node`` with what it reads and what it answers changed over."""
+    return NodeProto(name=node.name, input=node.output, output=node.input)
+
+
+def _reached(
+    nodes: Sequence[NodeProto], layers: Collection[str], starts: set[str]
+) -> set[str]:
+    """Return the first of ``layers`` on every way from the tensors ``starts``."""
+    open_, found = set(starts), set()
+    for node in nodes:
+        if not open_ & set(filter(None, node.input)):
+            continue
+        if node.name in layers:
+            found.add(node.name)
+        else:
+            open_.update(node.output)
+    return found
 
 
 def estimate(graph: Graph, layers: Sequence[Layer], samples: Samples) -> dict[str, Local]:
@@ -186,9 +204,9 @@ def _error(layer: Layer, held: dict[str, Any], seen: dict[str, _Seen]) -> float:
 
 
 def _outputs(layer: Layer, weight: npt.NDArray[np.float32]) -> int:
-    if layer.operator == "Conv":
+    if layer.operator == "Conv" or (layer.operator == "Gemm" and layer.turned):
         return int(weight.shape[0])
-    if layer.operator == "MatMul":
+    if layer.operator in {"MatMul", "Gemm"}:
         return int(weight.shape[-1])
     return max(int(size) for size in weight.shape)
 

@@ -14,16 +14,17 @@ not help enough its weights stay floats too. The candidate is then judged like a
 """
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgewright.core import digest, durable
+from edgewright.core import canonical, digest
 from edgewright.core.errors import QuantizeError
 from edgewright.core.evidence import Evidence
 from edgewright.toolchain.ir.graph import Graph
@@ -33,27 +34,23 @@ from edgewright.toolchain.planner.gather import Bench
 from edgewright.toolchain.planner.layers import (
     Layer,
     Local,
+    ends_of,
     estimate,
     followers,
     layers_of,
-    producers,
 )
 from edgewright.toolchain.planner.ledger import Ledger, Measurement
 from edgewright.toolchain.planner.perform import Made, Workshop, whole
 from edgewright.toolchain.planner.values import CandidatePlan, LayerReport, Step
 from edgewright.toolchain.targets import TARGETS, load_target
 
-SHORT_LIST = 10
+# Graphs that may be asked before a candidate is tried.
+PROBES = 20
 COMPUTES = frozenset({"quantize", "dynamic"})
 FLOAT, STORED, WHOLE = "float", "int8-weights", "int8"
 
 _PROBED = 128
 _MICRO = 1_000_000
-# So much of the multiplications counts as much as the error itself: what is cheap to keep
-# in floats is kept first.
-_CHEAP = 0.05
-# A smaller share of the drift than this tells nothing of a layer.
-_TELLS = 0.05
 # Smaller weights are not worth the nodes that unfold them.
 _STORED_FROM = 1024
 
@@ -99,7 +96,8 @@ class Mixer:
     _layers: list[Layer] = field(default_factory=list)
     _local: dict[str, Local] = field(default_factory=dict)
     _order: list[str] = field(default_factory=list)
-    _gains: dict[str, float] = field(default_factory=dict)
+    _alone: dict[str, float] = field(default_factory=dict)
+    _seen: dict[tuple[frozenset[str], str], float] = field(default_factory=dict)
     _reference: Answers | None = None
     _whole: float = 0.0
 
@@ -109,30 +107,29 @@ class Mixer:
         Raises:
             QuantizeError: The base cannot be made any more.
         """
-        graph = self._before()
-        # Convolutions are floats in what is quantized anew in every run.
-        dynamic = self.base.steps[-1].technique == "dynamic"
-        self._layers = [
-            layer
-            for layer in layers_of(graph)
-            if not any(fnmatch.fnmatchcase(layer.name, pin) for pin in self.pinned)
-            and not (dynamic and layer.operator.startswith("Conv"))
-        ]
-        some = self.bench.data.calibrate[:_PROBED]
-        self._local = estimate(graph, self._layers, some)
-        self._whole = self._drift(self._plan((), STORED))
-        ranked = [layer.name for layer in sorted(self._layers, key=self._rank)]
-        plans = [self._plan((name,), STORED) for name in ranked[:SHORT_LIST]]
-        self.bench.ahead.probe(plans, _PROBED, self._known)
-        units = []
-        for name in ranked[:SHORT_LIST]:
-            if self.evaluations > SHORT_LIST:
-                break
-            units.append(self._unit(graph, name))
-        units.sort(key=lambda unit: -self._gains[unit[0]])
-        order = [name for unit in units for name in unit]
-        self._order = list(dict.fromkeys((*order, *ranked)))
+        graph = self._begin()
+        ends = ends_of(graph, self._layers)
+        ranked = [layer.name for layer in self._layers]
+        ranked.sort(key=lambda name: (name not in ends, -self._local[name].error))
+        names = {layer.name for layer in self._layers}
+        probed = ranked[: max(PROBES - self.evaluations - self._reserve(), 1)]
+        self._ask_ahead([self._plan(tuple(names - {name}), FLOAT) for name in probed])
+        for name in probed:
+            apart = self._drift(tuple(names - {name}), FLOAT)
+            if apart == inf:  # a table that only others' rounding has a place for
+                apart = self._whole - self._drift((name,), STORED)
+            self._alone[name] = max(apart, 0.0)
+        self._order = sorted(ranked, key=self._worst_first)
         return self._whole
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What can be taken out, in the order of the graph; known once it is prepared."""
+        return tuple(self._layers)
+
+    def alone(self) -> dict[str, float]:
+        """Return how far each layer alone moves the answers, or is expected to."""
+        return {layer.name: self._expected(layer.name) for layer in self._layers}
 
     def find(self, target: float, name: str) -> Found | None:
         """Return the candidate with the fewest layers out whose drift is within ``target``.
@@ -144,42 +141,56 @@ class Mixer:
             if count is not None:
                 out = tuple(self._order[:count])
                 plan = replace(self._plan(out, kept), name=name)
-                return Found(plan, self._reports(out, kept), self._drift(plan))
+                return Found(plan, self._reports(out, kept), self._drift(out, kept))
         return None
 
-    def _unit(self, graph: Graph, name: str) -> tuple[str, ...]:
-        """Return a layer to take out, with those before it where it gains nothing alone.
+    def _begin(self) -> Graph:
+        """Look at the layers and the base; return the graph it is made from."""
+        graph = self._before()
+        # Convolutions are floats in what is quantized anew in every run.
+        dynamic = self.base.steps[-1].technique == "dynamic"
+        self._layers = [
+            layer
+            for layer in layers_of(graph)
+            if not any(fnmatch.fnmatchcase(layer.name, pin) for pin in self.pinned)
+            and not (dynamic and layer.operator.startswith("Conv"))
+        ]
+        self._local = estimate(graph, self._layers, self._probed())
+        self._whole = self._drift((), STORED)
+        return graph
 
-        A tensor that rounds badly is rounded by the layer that answers it too.
+    def _reserve(self) -> int:
+        """Return how many probes finding the shortest head may take, in both forms."""
+        return 2 + max(len(self._layers) - 2, 0).bit_length()
+
+    def _worst_first(self, name: str) -> float:
+        """Return what to sort by: what a layer does alone, or is expected to, for its cost.
+
+        The cost in time is one and the share of the multiplications: a layer that is all of
+        the work is taken out as early as one that does half as much to the answers.
         """
-        least = _TELLS * self._whole
-        unit: tuple[str, ...] = (name,)
-        gain = self._whole - self._drift(self._plan(unit, STORED))
-        before = producers(graph, self._layers, name)
-        if gain < least and before:
-            both = self._whole - self._drift(self._plan((name, *before), STORED))
-            if both >= max(least, gain):
-                unit, gain = (name, *before), both
-        # What gains next to nothing stays in the order of the estimate.
-        self._gains[name] = gain if gain >= least else 0.0
-        return unit
+        return -self._expected(name) / (1 + self._local[name].work)
 
-    def _rank(self, layer: Layer) -> float:
-        local = self._local[layer.name]
-        return -local.error / (local.work + _CHEAP)
+    def _expected(self, name: str) -> float:
+        """Return how far a layer alone moves the answers, measured or told by the others."""
+        if name in self._alone:
+            return self._alone[name]
+        known = [(one, self._local[other].error) for other, one in self._alone.items()]
+        times = [one / error for one, error in known if error]
+        return self._local[name].error * (median(times) if times else 1.0)
 
     def _shortest(self, target: float, kept: str) -> int | None:
         # All layers out is no 8-bit candidate any more.
         low, high = 1, len(self._order) - 1
         least = inf
         while high >= low and least == inf:
-            least = self._drift(self._plan(self._order[:high], kept))
+            least = self._drift(self._order[:high], kept)
             high -= least == inf
         if high < low or least > target:
             return None
         while low < high:
             middle = (low + high) // 2
-            if self._drift(self._plan(self._order[:middle], kept)) <= target:
+            if self._drift(self._order[:middle], kept) <= target:
                 high = middle
             else:
                 low = middle + 1
@@ -217,39 +228,54 @@ class Mixer:
         """Return the graph that the 8-bit step is given."""
         return self.workshop.build(self.base.steps[:-1])[0]
 
-    def _drift(self, plan: CandidatePlan) -> float:
+    def _drift(self, out: Sequence[str], kept: str) -> float:
+        """Return how far answers are without ``out``; infinite if there are none."""
+        known = (frozenset(out), kept)
+        if known not in self._seen:
+            self._seen[known] = self._asked(self._plan(out, kept))
+        return self._seen[known]
+
+    def _asked(self, plan: CandidatePlan) -> float:
         """Return how far answers are from the float model's; infinite if there are none."""
-        self.bench.ahead.bring(plan)
-        try:
-            graph, _ = self.workshop.build(plan.steps)
-        except QuantizeError:
-            return inf
-        files = load_target(self.workshop.plan.target).lower(graph)
-        sha256 = whole({name: digest.of_bytes(data) for name, data in files.items()})
         self.evaluations += 1
-        measured = self.ledger.obtain(
-            "drift",
-            self._about(sha256),
-            lambda: self._measure(files, sha256),
-            of=f"{plan.name} {sha256[-8:]}",
-            observe=lambda _: None,
-        )
+        about = self._about(plan)
+        try:
+            measured = self.ledger.obtain(
+                "drift",
+                about,
+                lambda: self._measure(plan),
+                of=f"{self.base.name} {digest.of_bytes(canonical.encode(about))[-8:]}",
+                observe=lambda _: None,
+            )
+        except QuantizeError:
+            self.evaluations -= 1
+            return inf
         (figure,) = measured.figures["probe"]
         return figure.value / _MICRO
 
-    def _about(self, files: str) -> dict[str, object]:
+    def _about(self, plan: CandidatePlan) -> dict[str, object]:
+        steps = [[one.technique, dict(one.settings)] for one in plan.steps]
         return {
-            "models": {"probe": files}, "baseline": self.source.sha256,
-            "samples": self._probed().digest, "machine": self.bench.machine,
+            "models": {"probe": digest.of_bytes(canonical.encode({"steps": steps}))},
+            "baseline": self.source.sha256,
+            "samples": self.bench.data.calibrate.digest, "machine": self.bench.machine,
             "tools": dict(self.bench.tools),
         }  # fmt: skip
 
-    def _known(self, files: str) -> bool:
-        return self.ledger.known("drift", self._about(files))
+    def _ask_ahead(self, plans: Sequence[CandidatePlan]) -> None:
+        fresh = [plan for plan in plans if not self.ledger.known("drift", self._about(plan))]
+        self.bench.ahead.probe(fresh, _PROBED)
 
-    def _measure(self, files: Mapping[str, bytes], sha256: str) -> Measurement:
+    def _measure(self, plan: CandidatePlan) -> Measurement:
+        self.bench.ahead.bring(plan)
+        graph, _ = self.workshop.build(plan.steps, keep=len(self.base.steps) - 1)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files = load_target(self.workshop.plan.target).lower(graph)
+        sha256 = whole({name: digest.of_bytes(data) for name, data in files.items()})
         for name, data in files.items():
-            durable.replace_file(self.folder / name, data)
+            # Asked once and replaced by the next: it need not outlast a loss of power.
+            (self.folder / name).write_bytes(data)
+        del graph, files
         entry = self.folder / TARGETS[self.workshop.plan.target].entry
         some = self._probed()
         if self._reference is None:
@@ -271,18 +297,14 @@ class Mixer:
         return tuple(self._report(layer, out, kept) for layer in self._layers)
 
     def _report(self, layer: Layer, out: Sequence[str], kept: str) -> LayerReport:
-        gain = self._gains.get(layer.name)
-        share = 0.0 if gain is None or not self._whole else gain / self._whole
-        form, why = WHOLE, "not on the short list"
+        alone = self._alone.get(layer.name)
+        share = 0.0 if alone is None or not self._whole else alone / self._whole
+        form, why = WHOLE, f"alone it makes {share:.0%} of the drift"
         if layer.name in out:
             form = kept if layer.weight_bytes >= _STORED_FROM else FLOAT
-            why = f"without it the answers drift {share:.0%} less"
-            if not gain:
-                why = "it rounds what one of the others is computed with, or comes next"
-        elif gain is not None:
-            why = f"{share:.0%} of the drift"
-        # What was not measured is told by the estimate of its own answer.
-        moved = self._local[layer.name].error if gain is None else gain
+        if alone is None:
+            why = "it was not measured; the estimate puts it here"
+        moved = self._local[layer.name].error if alone is None else alone
         return LayerReport(
             layer.name, layer.operator, layer.weight_bytes, round(moved * _MICRO), form, why
         )

@@ -67,6 +67,7 @@ class Workshop:
         cache: Keeps steps over runs; None to do each anew.
         meanings: Of tokens among the nodes to skip; one there is no meaning for stands
             for nothing.
+        helped: Whether somebody works ahead, whose steps come into the cache.
         made: What was made, in order.
         left_out: What was not made, and why.
     """
@@ -77,6 +78,7 @@ class Workshop:
     folder: Path
     cache: StepCache | None = None
     meanings: Mapping[str, Meaning] = field(default_factory=dict)
+    helped: bool = False
     made: list[Made] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     _done: dict[tuple[str, ...], tuple[Graph, DoneStep]] = field(default_factory=dict)
@@ -112,16 +114,28 @@ class Workshop:
             hint="Ask for --quantization auto, or look at what the model consists of.",
         )
 
-    def build(self, steps: Sequence[Step]) -> tuple[Graph, list[DoneStep]]:
+    def build(
+        self, steps: Sequence[Step], *, keep: int | None = None
+    ) -> tuple[Graph, list[DoneStep]]:
         """Return the graph after ``steps``, and what they did.
+
+        Args:
+            steps: What to do, in order.
+            keep: How many of them others share; what comes after is kept nowhere, and its
+                bytes are not looked at. All when None.
 
         Raises:
             QuantizeError: One of them cannot be done.
         """
         graph, done = self.source, []
         path: tuple[str, ...] = ()
-        for asked in steps:
+        for place, asked in enumerate(steps):
             step, why = resolved(graph, asked, self.samples, self._told)
+            if keep is not None and place >= keep:
+                result = self._apply(graph, step, store=False)
+                graph = result.graph
+                done.append(_did(step, result, 0))
+                continue
             path = (*path, _named(step))
             graph, what = self._step(path, graph, step)
             done.append(replace(what, notes=(*what.notes, *why)) if what.applied else what)
@@ -204,10 +218,7 @@ class Workshop:
 
     def _note(self, path: tuple[str, ...], step: Step, result: Applied) -> None:
         size = self._size(result.graph) if result.changed else 0
-        did = DoneStep(
-            step.technique, step.settings, step.reason, result.changed, result.notes, size
-        )
-        self._done[path] = (result.graph, did)
+        self._done[path] = (result.graph, _did(step, result, size))
         self._forget()
 
     def _forget(self) -> None:
@@ -220,9 +231,10 @@ class Workshop:
             del self._done[path]
             total -= held[path]
 
-    def _apply(self, graph: Graph, step: Step) -> Applied:
+    def _apply(self, graph: Graph, step: Step, *, store: bool = True) -> Applied:
         key = ""
-        if self.cache is not None:
+        # What is kept nowhere may still have been done elsewhere.
+        if self.cache is not None and (store or self.helped):
             key = self._key(graph, step)
             if (known := self.cache.get(key)) is not None:
                 return known
@@ -234,7 +246,7 @@ class Workshop:
             # A float step that a graph does not allow is left out by name; the steps
             # after it are still worth trying.
             return Applied(graph, changed=False, notes=(str(error),))
-        if self.cache is not None:
+        if self.cache is not None and store:
             self.cache.put(key, result)
         return result
 
@@ -253,6 +265,12 @@ def whole(files: Mapping[str, str]) -> str:
     """Return one digest for files, given the digest of each by name."""
     listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
     return digest.of_bytes(listed.encode())
+
+
+def _did(step: Step, result: Applied, size: int) -> DoneStep:
+    return DoneStep(
+        step.technique, step.settings, step.reason, result.changed, result.notes, size
+    )
 
 
 def check_float(one: Made, engine: Engine, source: Path, samples: Samples) -> None:

@@ -8,24 +8,28 @@ Where every candidate that computes in 8 bits misses by its answers, one more is
 layer by layer (``mixed``).
 
 A candidate that surely misses the contract by its bytes or its answers is out, whatever
-its speed: latency and memory are measured only if nothing holds and it is the nearest.
+its speed: latency and memory are measured only if nothing holds and it is the nearest. One
+that is too large is not even asked before that, apart from the baseline. Where whole forms of
+weights are too large down to int8, layers get forms of their own (``sized``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 
 from edgewright.core.contract import Outcome
-from edgewright.core.errors import EngineError, ModelError, ParityError
+from edgewright.core.errors import EngineError, ModelError, ParityError, QuantizeError
+from edgewright.toolchain.measure.sizes import size_of
 from edgewright.toolchain.planner.decide import Decision, Known, Rules, decide, verdict_on
 from edgewright.toolchain.planner.gather import Bench, gather
 from edgewright.toolchain.planner.ledger import Ledger
 from edgewright.toolchain.planner.mixed import COMPUTES, Mixer
 from edgewright.toolchain.planner.perform import Made, Workshop, check_float
-from edgewright.toolchain.planner.values import LayerReport, Plan
+from edgewright.toolchain.planner.sized import SIZED, Fitted, Sizer
+from edgewright.toolchain.planner.values import CandidatePlan, LayerReport, Plan
 
-LEARNED, MIXED = "int8-learned", "int8-mixed"
+LEARNED, MIXED, COARSEST = "int8-learned", "int8-mixed", "int4-weights"
 # Limits on answers, which fewer layers in 8 bits can help.
 ANSWERS = frozenset({"accuracy_drop", "worst_class_drop", "retention"})
 
@@ -51,6 +55,7 @@ class Search:
         made: What was made and measured, in order.
         now: What is known of each.
         before: The same by the measurements that were replaced.
+        aside: What was made and is too large; it is judged only if nothing holds.
         stopped: Why it ended; empty while it goes on.
         layers: What became of each layer, by candidate that was put together from them.
         folder: For files that are asked once.
@@ -70,6 +75,7 @@ class Search:
     made: list[Made] = field(default_factory=list)
     now: list[Known] = field(default_factory=list)
     before: list[Known] = field(default_factory=list)
+    aside: list[Made] = field(default_factory=list)
     stopped: str = ""
     layers: dict[str, tuple[LayerReport, ...]] = field(default_factory=dict)
 
@@ -86,10 +92,9 @@ class Search:
         """
         started, best = monotonic(), ""
         try:
-            for place, candidate in enumerate(self.plan.candidates):
-                self.bench.ahead.look(self.plan.candidates[place:])
-                self._try(candidate.name)
-                tried(candidate.name)
+            for name in self._names():
+                self._try(name)
+                tried(name)
                 found = self._best()
                 if found and found != best:
                     best = found
@@ -119,6 +124,32 @@ class Search:
         reasons = dict.fromkeys(verdicts, "the measure of the others; it may not ship")
         return Decision(Outcome.INCONCLUSIVE, "", verdicts, reasons, None)
 
+    def _names(self) -> Iterator[str]:
+        """Yield what to try, with what is put together for a limit on bytes in its place."""
+        for candidate in self.plan.candidates:
+            left = self.plan.candidates[self.plan.candidates.index(candidate) :]
+            self.bench.ahead.look(left)
+            fitted = self._fitted(candidate) if candidate.name == COARSEST else None
+            if fitted is not None:
+                place = self.plan.candidates.index(candidate)
+                before, after = self.plan.candidates[:place], self.plan.candidates[place:]
+                self.plan = replace(self.plan, candidates=(*before, fitted.plan, *after))
+                self.layers[SIZED] = fitted.layers
+                yield SIZED
+            yield candidate.name
+
+    def _fitted(self, base: CandidatePlan) -> Fitted | None:
+        """Return weights layer by layer within the limit, if nothing finer holds it."""
+        limit = self.rules.contract.file_bytes
+        if limit is None or self.pinned or any(map(self._may_hold, self.now)):
+            return None
+        self.say("mix", f"which layers need more than 4 bits, within {limit} bytes")
+        mixer = Mixer(base, self.workshop, self.bench, self.ledger, self.made[0], self.folder)
+        try:
+            return Sizer(mixer, limit).find()
+        except QuantizeError:
+            return None
+
     def _try(self, name: str) -> None:
         candidate = next(c for c in self.plan.candidates if c.name == name)
         self.say("make", name)
@@ -129,6 +160,10 @@ class Search:
         self.say("check", f"{name} against the model")
         try:
             check_float(one, self.bench.engine, self.source, self.bench.data.evaluate)
+            if self.made and (why := self._too_large(one)):
+                self.workshop.left_out[name] = why
+                self.aside.append(one)
+                return
             # The first is the baseline, which the others are compared with.
             now, before = self._gather(one, worth=self._may_hold if self.made else _always)
         except ParityError:
@@ -142,6 +177,13 @@ class Search:
         self.made.append(one)
         self.now.append(now)
         self.before.append(before)
+
+    def _too_large(self, one: Made) -> str:
+        """Return why a candidate need not answer anything; empty if it is not too large."""
+        limit, held = self.rules.contract.file_bytes, size_of(one.model.parent)
+        if limit is None or held <= limit:
+            return ""
+        return f"its {held} bytes are more than the {limit} that are allowed"
 
     def _gather(self, one: Made, *, worth: Callable[[Known], bool]) -> tuple[Known, Known]:
         return gather(
@@ -219,6 +261,8 @@ class Search:
 
     def _complete(self) -> None:
         """Time the nearest where nothing holds; it may be another one then."""
+        if not any(k.choosable for k in self.now) or self.decision().nearest is not None:
+            self._take_back()
         while (near := self.decision().nearest) is not None:
             names = [one.plan.name for one in self.made]
             place = names.index(near.candidate)
@@ -226,6 +270,20 @@ class Search:
                 return
             one = self.made[place]
             self.now[place], self.before[place] = self._gather(one, worth=_always)
+
+    def _take_back(self) -> None:
+        """Judge what is too large as well: nothing holds, and one of them may be nearest."""
+        for one in self.aside:
+            del self.workshop.left_out[one.plan.name]
+            now, before = self._gather(one, worth=self._may_hold)
+            self.made.append(one)
+            self.now.append(now)
+            self.before.append(before)
+        self.aside.clear()
+        order = [candidate.name for candidate in self.plan.candidates]
+        for known in (self.now, self.before):
+            known.sort(key=lambda one: order.index(one.name))
+        self.made.sort(key=lambda one: order.index(one.plan.name))
 
     def _best(self) -> str:
         """Return what would ship now; nearest where nothing holds; empty if nothing may."""

@@ -208,7 +208,7 @@ class LayerReport:
         weight_bytes: Of its float weights.
         drift_micro: How far the answers move when this layer alone is rounded: the mean
             distance over the mean size of the answers, in millionths.
-        form: What it is in the candidate: ``int8``, ``int8-weights`` or ``float``.
+        form: What it is in the candidate, one of ``plan.PRECISIONS``.
         reason: Why, one sentence.
     """
 

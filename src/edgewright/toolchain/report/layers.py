@@ -19,6 +19,8 @@ FORMS = {
     INT8: "computed in int8",
     WEIGHTS: "int8 weights, computed as floats",
     FLOAT: "stayed float",
+    "fp16": "fp16 weights, computed as floats",
+    "int4-weights": "int4 weights, computed as floats",
 }
 
 _DECADES = 3  # of drift that can be told apart by height

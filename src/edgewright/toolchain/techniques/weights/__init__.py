@@ -57,6 +57,7 @@ def narrow(
     memory: str = "floats",
     samples: Samples | None = None,
     skip: frozenset[str] = frozenset(),
+    more: bool = False,
 ) -> Applied:
     """Return ``graph`` with its weights stored as ``form``.
 
@@ -70,21 +71,18 @@ def narrow(
         samples: Real inputs, to round by what answers lose; None to round to the nearest,
             as ``float16`` and what is no layer's own weight are in any case.
         skip: Nodes of ``graph``, by name, whose weights stay as they are.
+        more: Whether others may be stored in fewer bits already.
 
     Raises:
         UsageError: ``skip`` names a node there is not.
         QuantizeError: No weight pays, or the graph has parts that are not looked into.
     """
     check_nodes(graph, skip)
-    _check(graph)
+    _check(graph, more=more)
     in_place = memory == "codes" and form in _IN_PLACE
     proto = _raised(graph.copy()) if form == "int4" or in_place else graph.copy()
-    asked = {
-        name: node.name
-        for node in graph.proto.graph.node
-        if node.name in skip
-        for name in node.input
-    }
+    nodes = [node for node in graph.proto.graph.node if node.name in skip]
+    asked = {name: node.name for node in nodes for name in node.input}
     stored = _Store(graph, form, block, asked, in_place=in_place)
     if samples is not None:
         stored.learn(samples)
@@ -100,9 +98,9 @@ def narrow(
     return Applied(tidy(proto), changed=True, notes=notes)
 
 
-def _check(graph: Graph) -> None:
+def _check(graph: Graph, *, more: bool) -> None:
     check_flat(graph, QuantizeError)
-    if held := _narrow(graph.proto):
+    if not more and (held := _narrow(graph.proto)):
         raise QuantizeError(
             f"weights of the graph are stored in fewer bits already, {held!r} for one",
             hint="Give the float model it was made from.",
@@ -338,6 +336,8 @@ class _Weights:
             memory=settled["memory"],
             samples=check_samples(graph, samples, "weights") if learns else None,
             skip=skipped(settled, graph),
+            # Who names the layers knows what has become of the others.
+            more="only" in settled,
         )
 
 

@@ -1,0 +1,138 @@
+"""Limits on size: whether they are met, how closely, and after how many full evaluations.
+
+Each model of the suite is optimized for an accuracy to keep, at most so many bytes, and no
+goal: the first candidate that holds ships. A full evaluation is one candidate answering
+every evaluation sample, the float model included, which the others are compared with;
+candidates that are too large are not asked. Where the float model has a class that it hardly
+ever answers, nothing could hold a limit on the worst class, so none is set.
+"""
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from benchmarks.peers.results import Row, row
+from benchmarks.suite import ROWS
+from benchmarks.suite import Row as Held
+
+from edgewright.core.contract import Contract
+from edgewright.core.errors import ContractError, DataError
+from edgewright.toolchain.measure import doubts
+from edgewright.toolchain.planner.sized import SIZED
+from edgewright.toolchain.planner.workspace import read_report
+from edgewright.toolchain.recipe import optimize
+
+EVALUATIONS, NEAR = 2, 0.03
+# Of the float model's bytes, from above half precision to next to the smallest form.
+SHARES = (0.6, 0.4, 0.3, 0.2)
+_QUICK = frozenset({"mobilenet", "transformer", "keyword"})
+_CALIBRATE, _EVALUATE = 256, 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of one model and one limit.
+
+    Attributes:
+        name: The model and the share of its bytes that were allowed.
+        limit: In bytes.
+        bytes: Of what ships, or is nearest.
+        evaluations: Candidates that answered all evaluation samples.
+        held: Whether a candidate held the contract.
+        chosen: Its name, or the nearest's.
+        loss: Points lost by it.
+        smaller: Whether anything that was made is within the limit.
+    """
+
+    name: str
+    limit: int
+    bytes: int
+    evaluations: int
+    held: bool
+    chosen: str
+    loss: float
+    smaller: bool
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """Return what limits on size come to over the suite."""
+    ran = []
+    for held in ROWS:
+        if not quick or held.name in _QUICK:
+            ran += _of_model(held)
+    met = [one for one in ran if one.held]
+    asked = [one.evaluations for one in met]
+    mixed = [1 - one.bytes / one.limit for one in met if one.chosen == SIZED]
+    few = sum(count <= EVALUATIONS for count in asked)
+    found = [
+        row("size limits: met", len(met), "limits", goal=f"{len(ran)}",
+            met=len(met) == len(ran), n=len(ran)),
+        row("size limits: full evaluations until the contract is met, median",
+            median(asked), "evaluations", goal=f"<= {EVALUATIONS}",
+            met=median(asked) <= EVALUATIONS, n=len(asked),
+            spread=f"{min(asked)} to {max(asked)}, {few} of {len(asked)} within the goal"),
+    ]  # fmt: skip
+    if mixed:
+        near = sum(gap <= NEAR for gap in mixed)
+        found.append(
+            row("size limits: left unused by weights put together for the limit, median",
+                100 * median(mixed), "%", goal=f"<= {100 * NEAR:.0f}",
+                met=median(mixed) <= NEAR, n=len(mixed),
+                spread=f"{100 * min(mixed):.2f} to {100 * max(mixed):.2f}, {near} of "
+                f"{len(mixed)} within the goal")
+        )  # fmt: skip
+    return [*found, *map(_row, ran)]
+
+
+def _row(one: Ran) -> Row:
+    return row(
+        f"size limit: {one.name}", 100 * (1 - one.bytes / one.limit), "% unused",
+        met=one.held, spread=f"{one.chosen}, {one.loss:.2f} points lost",
+        evaluations=one.evaluations, bytes=one.bytes, limit=one.limit,
+    )  # fmt: skip
+
+
+def _of_model(held: Held) -> list[Ran]:
+    calibrate, evaluate = held.samples("calibrate").inputs, held.samples("evaluate").inputs
+    parts = {f"calibrate_{name}": array[:_CALIBRATE] for name, array in calibrate.items()}
+    parts |= {f"evaluate_{name}": array[:_EVALUATE] for name, array in evaluate.items()}
+    ran = []
+    with TemporaryDirectory(prefix="limits-") as folder:
+        work = Path(folder)
+        np.savez(work / "data.npz", **parts)
+        for share in SHARES:
+            try:
+                ran.append(_once(held, share, work))
+            except DataError as error:
+                print(f"{held.name}: {error}", file=sys.stderr, flush=True)
+                break
+            print(ran[-1], file=sys.stderr, flush=True)
+    return ran
+
+
+def _once(held: Held, share: float, work: Path) -> Ran:
+    limit, out = round(held.model.stat().st_size * share), work / f"out-{share}"
+    contract = Contract(
+        accuracy_drop_bp=200, worst_class_drop_bp=10_000, min_retention_bp=0, file_bytes=limit
+    )
+    with suppress(ContractError):  # its report tells
+        optimize(
+            held.model, data=work / "data.npz", out=out, contract=contract, allow_slower=True,
+            trust=tuple(doubts.KINDS),
+        )  # fmt: skip
+    report = read_report(out)
+    shipped = report.shipped
+    return Ran(
+        name=f"{held.name} to {share:.0%}",
+        limit=limit,
+        bytes=shipped.file_bytes,
+        evaluations=sum(what.startswith("accuracy of ") for what in report.evidence_files),
+        held=bool(report.chosen),
+        chosen=shipped.name,
+        loss=100 * shipped.overall.loss().estimate,
+        smaller=any(one.file_bytes <= limit for one in report.candidates),
+    )
