@@ -19,10 +19,10 @@ from benchmarks.peers.results import Row, row
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 LIMIT_BYTES = 2_000_000_000
-_WORDS, _WIDTH, _INNER, _LENGTH, _CLASSES = 36_000, 384, 1536, 2, 16
-_BLOCKS = 6
+_WORDS, _WIDTH, _INNER, _LENGTH, _CLASSES = 50_000, 384, 1536, 2, 16
+_BLOCKS = 3
 _CALIBRATE, _EVALUATE = 64, 256
-_EVERY_S = 0.02
+_EVERY_S = 0.1
 
 
 def measure(*, quick: bool) -> list[Row]:

@@ -26,7 +26,7 @@ from edgewright.toolchain.techniques import TECHNIQUES, Applied
 _PARITY_SAMPLES = 64
 
 # Of weights in graphs that are kept for the next candidate that shares their steps.
-_HELD_BYTES = 256 << 20
+_HELD_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
