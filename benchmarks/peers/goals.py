@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 from benchmarks.peers import OURS
-from benchmarks.peers.results import Measured, Result, Row, row
+from benchmarks.peers.results import EQUAL_POINTS, Measured, Result, Row, row
 from benchmarks.peers.subjects import MINILM, MINILM_PADDED
 
 SIZES = {"fp16": 48.0, "int8": 70.0, "int4-weights": 78.0}
@@ -16,8 +16,6 @@ LARGE_BYTES, LARGE_MFLOP = 100_000, 10.0
 MEDIAN_DROP, WORST_DROP = 0.3, 1.0
 DENSE_SPEEDUP, DEPTHWISE_SPEEDUP = 2.3, 1.8
 COSINE, COSINE_SPEEDUP, COSINE_MB = 0.998, 2.4, 24.0
-# Five of 5,000 samples; a drop that is no larger than that is as good.
-EQUAL_POINTS = 0.1
 
 
 def goal_rows(models: Sequence[Measured]) -> list[Row]:

@@ -252,6 +252,19 @@ def test_what_was_refused_meets_no_goal():
 
 
 @pytest.mark.parametrize(
+    ("lost", "speed", "chosen"), [(0.25, 4.0, 1), (0.25, 2.0, 0), (0.9, 4.0, 0)],
+    ids=["faster", "slower", "faster but worse"],
+)  # fmt: skip
+def test_of_our_own_the_one_that_would_ship_counts(lost, speed, chosen):
+    """The fastest of those that lose as little, as the planner chooses."""
+    smooth = Variant(OURS, "int8-smooth", "int8")
+    results = [_result(OURS_INT8), _result(smooth, lost=lost, speed=speed)]
+
+    assert _measured(results).ours("int8") is results[chosen]
+    assert _measured([]).ours("int8") is None
+
+
+@pytest.mark.parametrize(
     ("peer", "lost", "met"), [(2.9, 0.2, True), (3.1, 0.2, False), (9.0, 1.5, None)],
     ids=["slower", "faster", "faster but worse"],
 )  # fmt: skip
