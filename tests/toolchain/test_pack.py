@@ -112,9 +112,9 @@ def test_the_float_may_travel_along(made, tmp_path):
     narrow = report.shipped.precision
     assert narrow != "float32"
     assert [v.precision for v in packed.manifest.variants] == [narrow, "float32"]
-    assert [g.variant for g in packed.manifest.golden.variants] == [report.chosen, "fused"]
-    with runtime.load(packed.path, variant="fused") as model:
-        assert model.variant == "fused"
+    assert [g.variant for g in packed.manifest.golden.variants] == [report.chosen, "float"]
+    with runtime.load(packed.path, variant="float") as model:
+        assert model.variant == "float"
 
 
 def test_a_verdict_that_is_not_a_pass_is_not_packed(made, folder, tmp_path):

@@ -57,12 +57,13 @@ def _state(folder):
 
 
 def test_the_smallest_that_passes_is_chosen(made):
-    """Both int8 candidates fit the size that was asked, the floats do not."""
+    """The size that was asked is what int8 fits; floats that do not are not asked at all."""
     _, report, _ = made
 
     outcomes = {one.name: one.outcome for one in report.candidates}
     passing = [one for one in report.candidates if one.outcome == "pass"]
-    assert outcomes["float"] == outcomes["fused"] == "fail"
+    assert outcomes["float"] == "fail"
+    assert "bytes are more than the 60000 that are allowed" in report.left_out["fused"]
     assert report.outcome == "pass"
     assert report.shipped.file_bytes == min(one.file_bytes for one in passing)
     assert report.candidate("float").file_bytes / report.shipped.file_bytes > 3.5
@@ -169,7 +170,7 @@ def test_measuring_again_changes_evidence_only(made, folder):
 
 
 def test_another_contract_reuses_the_measurements(made, folder):
-    """What was too large is timed now, nothing else is; and no force is needed."""
+    """What was too large is asked and timed now, nothing else is; and no force is needed."""
     order, report, _ = made
     tighter = replace(
         order, out=folder, contract=replace(order.contract, file_bytes=2_000_000)
@@ -181,9 +182,11 @@ def test_another_contract_reuses_the_measurements(made, folder):
     assert report.evidence_files.items() <= again.evidence_files.items()
     assert new == {
         f"{kind} of {name}"
-        for kind in ("latency", "footprint")
-        for name in ("fused", "fp16-weights")
+        for kind in ("accuracy", "latency", "footprint")
+        for name, why in report.left_out.items()
+        if "that are allowed" in why
     }
+    assert {"accuracy of fused", "accuracy of fp16-weights"} <= new
     assert {one.outcome for one in again.candidates} == {"pass"}
 
 

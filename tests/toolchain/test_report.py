@@ -131,12 +131,12 @@ def test_a_report_without_a_choice_says_so(made):
         outcome="fail",
         chosen="",
         missed=("file_bytes (fail): too many",),
-        nearest=Nearest("fused", Contract(), ("file_bytes",)),
+        nearest=Nearest("float", Contract(), ("file_bytes",)),
     )
 
     text = " ".join(_read(failed).text)
 
-    assert headline(failed) == "No candidate ships; fused comes nearest."
+    assert headline(failed) == "No candidate ships; float comes nearest."
     assert "file_bytes (fail): too many" in text
 
 
@@ -164,7 +164,7 @@ def test_figures_of_another_machine_are_called_so(made):
 
 @pytest.mark.parametrize(
     ("chosen", "match"),
-    [("float", "ships: the model as it was given"), ("fused", "times smaller")],
+    [("float", "ships: the model as it was given"), ("int4-weights", "times smaller")],
 )
 def test_the_headline_fits_what_ships(made, chosen, match):
     """Also where it is not int8."""

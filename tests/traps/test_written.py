@@ -10,7 +10,7 @@ from edgewright.core.errors import EngineError, ModelError, ParityError
 from edgewright.runtime.engines import load_engine
 from edgewright.toolchain.measure.accuracy import answers
 from edgewright.toolchain.measure.parity import check_parity
-from edgewright.toolchain.planner import perform
+from edgewright.toolchain.planner import steps
 from edgewright.toolchain.planner.inputs import Order, read
 from edgewright.toolchain.planner.mixed import drift
 from edgewright.toolchain.recipe import carry_out, optimize
@@ -66,7 +66,7 @@ def test_what_the_engine_cannot_answer_with_is_left_out_by_name(tmp_path, monkey
             return Applied(type(graph)(proto), changed=True, notes=done.notes)
 
     monkeypatch.setattr(
-        perform, "load_technique", lambda n: Spoiled() if n == "weights" else load_technique(n)
+        steps, "load_technique", lambda n: Spoiled() if n == "weights" else load_technique(n)
     )
 
     report = optimize(
@@ -148,7 +148,7 @@ def test_what_is_said_of_a_model_is_measured_on_its_own_file(tmp_path, monkeypat
             return Applied(type(graph)(proto), changed=True, notes=done.notes)
 
     monkeypatch.setattr(
-        perform, "load_technique", lambda n: Turned() if n == "quantize" else load_technique(n)
+        steps, "load_technique", lambda n: Turned() if n == "quantize" else load_technique(n)
     )
     order = Order(
         model=write_model(tmp_path / "m.onnx"), data=write_data(tmp_path / "data.npz"),

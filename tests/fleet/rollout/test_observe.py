@@ -49,7 +49,9 @@ def test_server_and_device_agree(bench, open_waves):
         assert part.assigned == meant.release
     shown = {part.assigned for part in found}
     assert shown <= {base.release, fake.release}
-    assert (open_waves == 0) == (shown == {base.release})
+    # A first wave of few may have nobody of thirty in it; all waves have everybody.
+    assert open_waves or shown == {base.release}
+    assert open_waves < len(WAVES) or shown == {fake.release}
 
 
 def finish(bench, release):

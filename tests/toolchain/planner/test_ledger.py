@@ -100,3 +100,20 @@ def test_one_run_measures_nothing_twice(tmp_path):
 
     assert _obtain(ledger, watch) == _obtain(ledger, watch)
     assert watch.taken == 1
+
+
+def test_what_decided_a_model_is_not_measured_again(tmp_path):
+    """Asked to measure again, figures are taken of the same candidates as before."""
+    watch = Stopwatch()
+
+    def obtain(ledger, kind):
+        return ledger.obtain(kind, ABOUT, watch, of="a", observe=lambda _: None)
+
+    first = Ledger(folder=tmp_path / "one")
+    before = [obtain(first, kind) for kind in ("stem", "latency")]
+    again = Ledger(tmp_path / "one", folder=tmp_path / "two", again=True)
+    after = [obtain(again, kind) for kind in ("stem", "latency")]
+
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    assert watch.taken == 3

@@ -16,6 +16,9 @@ from edgewright.core.errors import DataError
 from edgewright.core.evidence import Evidence, Paired
 from edgewright.toolchain.planner.values import to_bytes
 
+# What candidates are made by: measured again, it would be of other candidates.
+DECIDES = frozenset({"stem"})
+
 Figures = dict[str, tuple[Evidence, ...]]
 Counts = dict[str, tuple[Paired, ...]]
 
@@ -97,7 +100,8 @@ class Ledger:
     def known(self, kind: str, about: Mapping[str, object]) -> bool:
         """Return whether the measurement about ``about`` need not be taken."""
         key = _key(kind, about)
-        return key in self._mine or (key in self._known and not self._again)
+        again = self._again and kind not in DECIDES
+        return key in self._mine or (key in self._known and not again)
 
     def peek(self, kind: str, about: Mapping[str, object]) -> Measurement | None:
         """Return the measurement about ``about`` if it need not be taken; nothing is kept."""

@@ -12,7 +12,7 @@ import fnmatch
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 from edgewright.core import durable
@@ -29,6 +29,8 @@ from edgewright.toolchain.techniques import load_technique
 
 # More than these have never paid.
 _MOST = 3
+# A larger share of the weights in floats costs more bytes than time is worth.
+_LIGHT = 0.05
 _SAMPLES = 8
 _BUDGET = latency.Budget(seconds=0.5, max_calls=540, min_calls=108)
 _BP = 10_000
@@ -82,8 +84,11 @@ class Stem:
             return {}
         if not layers[0].operator.startswith("Conv"):
             return {}
-        free = takewhile(lambda layer: not self._is_pinned(layer), layers[:-1][:_MOST])
+        free = takewhile(self._is_free, layers[:-1][:_MOST])
         stems = [_stem(graph, layers, count) for count in range(len(list(free)) + 1)]
+        held = list(accumulate(layer.weight_bytes for layer in layers))
+        while len(stems) > 1 and held[len(stems) - 2] > _LIGHT * held[-1]:
+            stems.pop()
         if len(stems) == 1:
             return {}
         rest = {k: v for k, v in step.settings.items() if k != "skip"}
@@ -93,28 +98,28 @@ class Stem:
             "tools": dict(self.bench.tools),
         }  # fmt: skip
         key = repr(sorted(about.items(), key=str))
-        if key not in self._known:
-            known = self.ledger.peek("stem", about)
-            self._taken[key] = known or self._measure(
-                graph, stems, replace(step, settings=rest)
-            )
-            self._known[key] = _chosen(self._taken[key], stems)
+        step = replace(step, settings=rest)
         if record and key not in self._recorded:
             self._recorded.add(key)
-            self.ledger.obtain(
+            measured = self.ledger.obtain(
                 "stem",
                 about,
-                lambda: self._taken[key],
+                lambda: self._taken.pop(key, None) or self._measure(graph, stems, step),
                 of=f"{step.technique} {graph.digest[-8:]}",
-                observe=lambda _: None,
+                observe=lambda what: self.say("measure", what),
             )
+            self._known[key] = _chosen(measured, stems)
+        elif key not in self._known:
+            known = self.ledger.peek("stem", about)
+            self._taken[key] = known or self._measure(graph, stems, step)
+            self._known[key] = _chosen(self._taken[key], stems)
         return self._known[key]
 
-    def _is_pinned(self, layer: Layer) -> bool:
-        return any(fnmatch.fnmatchcase(layer.name, pin) for pin in self.pinned)
+    def _is_free(self, layer: Layer) -> bool:
+        pinned = any(fnmatch.fnmatchcase(layer.name, pin) for pin in self.pinned)
+        return layer.operator.startswith("Conv") and not pinned
 
     def _measure(self, graph: Graph, stems: list[set[str]], step: Step) -> Measurement:
-        self.say("measure", "whether the first layers pay in 8 bits")
         with ExitStack() as stack:
             sessions = {}
             for count, stem in enumerate(stems):
