@@ -3,6 +3,7 @@
 Every test plants one and runs ``optimize`` as anybody would; none passes a flag.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -192,10 +193,13 @@ def test_7_a_technique_that_takes_the_wrong_axis(run, monkeypatch, tmp_path):
 
     monkeypatch.setattr(steps, "load_technique", load)
 
-    with pytest.raises(ContractError):
+    # Another candidate may hold the contract; the spoiled one must not ship.
+    with suppress(ContractError):
         run(contract=Contract(file_bytes=17_500))
 
-    found = workspace.read_report(tmp_path / "out" / "model").candidate("int8-weights")
+    report = workspace.read_report(tmp_path / "out" / "model")
+    found = report.candidate("int8-weights")
+    assert report.chosen != "int8-weights"
     assert {f.limit: f.outcome for f in found.findings}["accuracy_drop"] == "fail"
 
 
@@ -295,10 +299,12 @@ def test_12_a_class_that_only_the_candidate_loses(run, monkeypatch, tmp_path):
     monkeypatch.setattr(steps, "load_technique", load)
     contract = replace(Contract(), accuracy_drop_bp=3000, min_retention_bp=0)
 
-    with pytest.raises(ContractError):
+    with suppress(ContractError):
         run(contract=replace(contract, file_bytes=17_500))
 
-    found = workspace.read_report(tmp_path / "out" / "model").candidate("int8-weights")
+    report = workspace.read_report(tmp_path / "out" / "model")
+    found = report.candidate("int8-weights")
+    assert report.chosen != "int8-weights"
     missed = [f for f in found.findings if f.outcome == "fail"]
     assert [f.limit for f in missed] == ["worst_class_drop"]
     assert "class '5'" in missed[0].reason
