@@ -31,8 +31,8 @@ PATH = f"/v1/blobs/{ETAG}"
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory):
-    """A control plane that holds one blob."""
+def served(tmp_path_factory):
+    """A control plane that holds one blob, for all of these tests."""
     made = ControlPlane(tmp_path_factory.mktemp("plane"))
     made.blobs[ETAG] = DATA
     with running(made):
@@ -40,9 +40,15 @@ def plane(tmp_path_factory):
 
 
 @pytest.fixture
+def plane(served):
+    """That plane, which behaves until it is told otherwise, whatever ran before."""
+    served.behave()
+    return served
+
+
+@pytest.fixture
 def client(plane):
-    """A client of that plane, which behaves until it is told otherwise."""
-    plane.behave()
+    """A client of that plane."""
     made = Client(plane.url, timeout_s=2.0)
     yield made
     made.close()
