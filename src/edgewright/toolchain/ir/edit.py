@@ -120,12 +120,13 @@ class Editor:
         self._writers.update((name, by) for name in by.output)
 
     def remove(self, node: NodeProto) -> None:
-        """Take ``node`` out; nobody may read what it wrote any more."""
+        """Take ``node`` out; nobody may read what it wrote, unless another writes it now."""
         self.nodes = [other for other in self.nodes if other is not node]
         for name in dict.fromkeys(filter(None, node.input)):
             self._readers[name] = [n for n in self._readers[name] if n is not node]
         for name in node.output:
-            self._writers.pop(name, None)
+            if self._writers.get(name) is node:
+                del self._writers[name]
 
     def absorb(self, node: NodeProto, after: NodeProto) -> None:
         """Let ``node`` write what ``after`` wrote, its only reader, which is removed."""

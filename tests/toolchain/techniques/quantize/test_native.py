@@ -72,12 +72,12 @@ def test_another_mean_is_left_alone(axes):
     assert in_kernels_of_codes(graph, NONE) is graph
 
 
-def _transposed(side=2, stride=2, *, bias=True, **more):
+def _transposed(side=2, stride=2, *, bias=True, x=MAP, **more):
     weights = {"w": _draw(4, 3, side, side)} | ({"b": _draw(3)} if bias else {})
     wide = node(
         "ConvTranspose", ["x", *weights], ["y"], name="up", strides=[stride, stride], **more
     )
-    return _graph([wide], weights, y=["n", 3, "h", "w"])
+    return _graph([wide], weights, x=x, y=["n", 3, "h", "w"])
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -86,8 +86,70 @@ def test_windows_that_touch_are_points_with_more_channels(side, bias):
     """A ConvTranspose without overlap is a Conv of points, under the same name."""
     made = _rewritten(_transposed(side, side, bias=bias), "ConvTranspose")
 
-    assert made.operators == {"Conv": 1, "DepthToSpace": 1}
+    assert made.operators == {"Conv": 1, "Transpose": 3, "Reshape": 2}
     assert made.proto.graph.node[0].name == "up"
+
+
+def test_windows_of_a_picture_of_any_size_are_moved_by_one_operator():
+    """Sizes that are not known cannot be said in a Reshape."""
+    graph = _transposed(x=["n", 4, "high", "wide"])
+
+    made = in_kernels_of_codes(graph, NONE)
+
+    assert made.operators == {"Conv": 1, "DepthToSpace": 1}
+    x = _draw(2, 4, 5, 7)
+    assert np.abs(_run(made, x) - _run(graph, x)).max() <= 1e-5
+
+
+def _resized(scales=(1, 1, 2, 2), sizes=None, **how):
+    named = {"scales": np.array(scales, np.float32)}
+    inputs = ["x", "", "scales"]
+    if sizes is not None:
+        named, inputs = {"sizes": np.array(sizes, np.int64)}, ["x", "", "", "sizes"]
+    resize = node("Resize", inputs, ["y"], name="resize", **how)
+    return _graph([resize], named, y=["n", 4, "h", "w"])
+
+
+@pytest.mark.parametrize("times", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("where", "how"),
+    [
+        ("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"),
+        ("half_pixel", "round_prefer_ceil"), ("pytorch_half_pixel", "round_prefer_floor"),
+    ],
+)  # fmt: skip
+def test_a_point_that_is_repeated_is_copied(where, how, times):
+    """By whatever rule an exporter says that each point comes as often."""
+    graph = _resized(
+        (1, 1, times, times), mode="nearest", coordinate_transformation_mode=where,
+        nearest_mode=how,
+    )  # fmt: skip
+
+    made = _rewritten(graph, "Resize")
+
+    assert made.operators == {"Expand": 1, "Transpose": 2, "Reshape": 2}
+    x = _draw(2, 4, 6, 6)
+    assert np.array_equal(_run(made, x), x.repeat(times, 2).repeat(times, 3))
+
+
+def test_by_default_points_are_repeated_too():
+    """An attribute that is not there has the value of the standard."""
+    _rewritten(_resized(), "Resize")
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        _resized(mode="linear"), _resized((1, 1, 1.5, 1.5)), _resized((1, 1, 2, 3)),
+        _resized((1, 1, 1, 1)), _resized((1, 1, 0.5, 0.5)),
+        _resized(coordinate_transformation_mode="align_corners"),
+        _resized(coordinate_transformation_mode="asymmetric", nearest_mode="ceil"),
+        _resized(nearest_mode="floor"),
+    ],
+)  # fmt: skip
+def test_a_picture_that_is_resized_in_another_way_stays(graph):
+    """Points that are mixed, left out, or do not come as often."""
+    assert in_kernels_of_codes(graph, NONE) is graph
 
 
 @pytest.mark.parametrize(
@@ -148,5 +210,5 @@ def test_the_wide_layer_computes_in_codes_all_the_way():
     before, after = _run(graph, x), _run(made, x)
     assert np.abs(before - after).mean() < 0.02 * np.abs(before).mean()
     folds = [n for n in made.proto.graph.node if n.op_type == "QuantizeLinear"]
-    moved = next(n for n in made.proto.graph.node if n.op_type == "DepthToSpace")
-    assert {moved.output[0]} <= {n.input[0] for n in folds}
+    moved = {n.output[0] for n in made.proto.graph.node if n.op_type == "Transpose"}
+    assert moved <= {n.input[0] for n in folds}

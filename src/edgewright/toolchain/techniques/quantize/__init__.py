@@ -26,6 +26,7 @@ from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.observe import batches, check_samples
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
+from edgewright.toolchain.techniques.quantize.first import in_rows
 from edgewright.toolchain.techniques.quantize.floats import left_as_floats
 from edgewright.toolchain.techniques.quantize.given import codes_given
 from edgewright.toolchain.techniques.quantize.native import in_kernels_of_codes
@@ -78,7 +79,8 @@ def quantize(
     check_nodes(graph, skip)
     _check(graph)
     check_samples(graph, samples, "quantize")
-    given = codes_given(in_kernels_of_codes(graph, skip), skip)
+    native = in_rows(in_kernels_of_codes(graph, skip), skip)
+    given = codes_given(native, skip)
     feeds = batches(given.graph, samples, activations(given.graph))
     result, notes = quantize_static(given, feeds, method)
     left = left_as_floats(given.graph, result, operators=OPERATORS, skip=skip)

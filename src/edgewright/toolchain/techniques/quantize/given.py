@@ -10,7 +10,7 @@ rest, at most half a step, which is what rounding may do to any value.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
@@ -22,6 +22,7 @@ from edgewright.toolchain.techniques.quantize.choose import Range
 
 _MOST = 255
 _EXACT = 1e-5  # of a step
+_MOVES = frozenset({"Reshape", "Transpose"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Given:
 
     Attributes:
         graph: Answers like the one it was made from, up to rounding.
-        inputs: The input that a tensor is in codes, by the tensor's name.
+        inputs: What has the codes of a tensor, by the tensor's name: an input, maybe moved.
         ranges: What 8 bits have to reach for those tensors.
     """
 
@@ -41,9 +42,10 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A tensor that is ``factor * byte + offset``."""
+    """A tensor that is ``factor * byte + offset``, where bytes are those of ``codes``."""
 
     tensor: str
+    codes: str
     factor: float
     offset: float
 
@@ -77,7 +79,7 @@ def codes_given(graph: Graph, skip: frozenset[str]) -> Given:
             if line.apart and not _shift(editor, line, node, skip):
                 continue
             changed |= bool(line.apart)
-            inputs[line.tensor], ranges[line.tensor] = spec.name, line.range
+            inputs[line.tensor], ranges[line.tensor] = line.codes, line.range
     return Given(editor.graph() if changed else graph, inputs, ranges)
 
 
@@ -111,10 +113,12 @@ def read_as_given(proto: ModelProto, given: Given) -> None:
 def _lines(editor: Editor, source: str) -> Iterator[tuple[_Line, NodeProto]]:
     """Yield what is computed of the input ``source`` alone by constants, in order."""
     for cast in editor.readers(source):
+        if cast.op_type in _MOVES and source == cast.input[0]:
+            yield from _lines(editor, cast.output[0])
         options = {a.name: helper.get_attribute_value(a) for a in cast.attribute}
         if cast.op_type != "Cast" or options.get("to") != TensorProto.FLOAT:
             continue
-        line: _Line | None = _Line(cast.output[0], 1.0, 0.0)
+        line: _Line | None = _Line(cast.output[0], source, 1.0, 0.0)
         node: NodeProto | None = cast
         while line is not None and node is not None:
             yield line, node
@@ -137,11 +141,13 @@ def _after(editor: Editor, node: NodeProto, line: _Line) -> _Line | None:
     answer = node.output[0]
     if node.op_type in {"Add", "Sub"}:
         moved = value if node.op_type == "Add" else -value
-        return _Line(answer, line.factor, line.offset + moved)
+        return replace(line, tensor=answer, offset=line.offset + moved)
     if value <= 0:
         return None
     factor = value if node.op_type == "Mul" else 1 / value
-    return _Line(answer, line.factor * factor, line.offset * factor)
+    return replace(
+        line, tensor=answer, factor=line.factor * factor, offset=line.offset * factor
+    )
 
 
 def _shift(editor: Editor, line: _Line, node: NodeProto, skip: frozenset[str]) -> bool:

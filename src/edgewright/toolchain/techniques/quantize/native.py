@@ -6,7 +6,8 @@ answers the same up to rounding:
 
 - A mean over all of a picture is a GlobalAveragePool.
 - A ConvTranspose whose windows touch and never overlap is a convolution of single points
-  that answers every point of a window as a channel, and DepthToSpace.
+  that answers every point of a window as a channel, and rows of points moved apart.
+- A Resize that repeats every point is a copy of rows.
 - Channels moved to the end of a flat list are moved there while it is still a picture:
   between convolutions a picture lies like that already.
 """
@@ -21,6 +22,7 @@ from onnx import NodeProto, helper
 from edgewright.toolchain.ir.edit import Editor
 from edgewright.toolchain.ir.graph import Graph, has_subgraphs
 from edgewright.toolchain.ir.shapes import Shape, shapes_of
+from edgewright.toolchain.techniques.quantize.moves import repeat_points, unfold_blocks
 
 _PLANE = 4
 # A ConvTranspose that does nothing but what its kernel and strides say.
@@ -28,6 +30,16 @@ _PLAIN: Mapping[str, object] = {
     "group": 1, "dilations": [1, 1], "output_padding": [0, 0], "pads": [0] * 4,
     "output_shape": None, "auto_pad": b"NOTSET",
 }  # fmt: skip
+_NEAREST: Mapping[str, Any] = {
+    "mode": b"nearest", "coordinate_transformation_mode": b"half_pixel",
+    "nearest_mode": b"round_prefer_floor",
+}  # fmt: skip
+# From which point to which, and how to round: by these every point comes as often, in order.
+_REPEATS = frozenset({
+    (b"asymmetric", b"floor"),
+    *((where, how) for where in (b"half_pixel", b"pytorch_half_pixel")
+      for how in (b"round_prefer_floor", b"round_prefer_ceil")),
+})  # fmt: skip
 _Shapes = Mapping[str, Shape]
 
 
@@ -47,6 +59,8 @@ def in_kernels_of_codes(graph: Graph, skip: frozenset[str]) -> Graph:
             changed |= _pool(editor, node, shapes)
         elif node.op_type == "ConvTranspose":
             changed |= _windows(editor, node, shapes)
+        elif node.op_type == "Resize":
+            changed |= _repeat(editor, node, shapes)
         elif node.op_type == "Transpose":
             changed |= _channels_last(editor, node, shapes)
     return editor.graph() if changed else graph
@@ -91,19 +105,43 @@ def _windows(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
     if bias and not editor.is_weight(bias):
         return False
     taken, made = weight.shape[:2]
-    points = weight.transpose(1, 2, 3, 0).reshape(made * rows * columns, taken, 1, 1)
+    points = weight.transpose(2, 3, 1, 0).reshape(made * rows * columns, taken, 1, 1)
     inputs = [node.input[0], editor.constant(f"{node.input[1]}_points", points)]
     if bias:
-        each = np.repeat(editor.weight(bias), rows * columns)
+        each = np.tile(editor.weight(bias), rows * columns)
         inputs.append(editor.constant(f"{bias}_points", each))
-    deep = editor.free_name(f"{node.output[0]}_deep")
+    deep, answer = editor.free_name(f"{node.output[0]}_deep"), node.output[0]
     conv = helper.make_node("Conv", inputs, [deep], name=node.name, kernel_shape=[1, 1])
-    wide = helper.make_node(
-        "DepthToSpace", [deep], [node.output[0]], name=f"{node.name}_wide",
-        blocksize=int(rows), mode="CRD",
-    )  # fmt: skip
     editor.insert(conv, node)
-    editor.replace(node, wide)
+    plane = [size for size in shapes[node.input[0]][2:] if isinstance(size, int)]
+    if len(plane) == _PLANE - 2:
+        unfold_blocks(editor, node, (deep, answer), (made, *plane), int(rows))
+    else:
+        wide = helper.make_node(
+            "DepthToSpace", [deep], [answer], name=f"{node.name}_wide", blocksize=int(rows)
+        )
+        editor.insert(wide, node)
+    editor.remove(node)
+    return True
+
+
+def _repeat(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
+    """Make a Resize that repeats points one that copies them."""
+    before, after = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
+    sizes = [size for size in (*before[1:], *after[1:]) if isinstance(size, int)]
+    options = {**_NEAREST, **_options(node)}
+    how = options["coordinate_transformation_mode"], options["nearest_mode"]
+    if options["mode"] != b"nearest" or how not in _REPEATS or options.get("axes") is not None:
+        return False
+    if len(before) != _PLANE or len(sizes) != 2 * (_PLANE - 1):
+        return False
+    channels, high, wide, same, higher, wider = sizes
+    times = higher // high
+    if same != channels or (higher, wider) != (high * times, wide * times) or times < 2:
+        return False
+    picture, answer = node.input[0], node.output[0]
+    repeat_points(editor, node, (picture, answer), (channels, high, wide), times)
+    editor.remove(node)
     return True
 
 

@@ -29,8 +29,9 @@ from edgewright.toolchain.techniques.quantize.histogram import BINS
 from edgewright.toolchain.techniques.quantize.refine import Refinery
 from edgewright.toolchain.techniques.quantize.tail import answer_floats, behind_the_layers
 
-# The engine moves codes about in this one too; the quantizer's own table lacks it.
+# The engine moves codes about in these too; the quantizer's own table lacks them.
 QDQRegistry.setdefault("DepthToSpace", QDQDirect8BitOp)
+QDQRegistry.setdefault("Expand", QDQDirect8BitOp)
 # Sorted: left to itself the quantizer walks a set, in an order that changes by the day.
 OPERATORS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 

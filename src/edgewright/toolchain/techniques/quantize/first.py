@@ -1,0 +1,201 @@
+"""The first convolution reads four points of a row as one.
+
+A kernel of codes gathers the window of every point by itself, as many bytes at a time as
+there are channels: one or three in a picture. Four points of a row together have four times
+the channels, a quarter of the windows, and answer their neighbours at once; where channels
+are last, as engines compute, nothing has to be moved for it. The weights are the same with
+zeros between them, and so are the answers up to rounding. Where the zeros would be more than
+a few of all weights, the layer stays as it is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, helper
+
+from edgewright.toolchain.ir.edit import Editor, Floats
+from edgewright.toolchain.ir.graph import Graph, has_subgraphs
+from edgewright.toolchain.ir.shapes import Shape, shapes_of
+from edgewright.toolchain.techniques.quantize.moves import rewrite_rows
+
+_PLANE = 4
+# Points that become one. Kernels of codes read four channels at a time.
+_TOGETHER = 4
+_FEW = 3
+_LARGEST = 7
+# More zeros than this share of all weights cost more bytes than time is worth.
+_LIGHT = 0.05
+# What changes every value by itself, so that points can be put together before it.
+_POINTWISE = frozenset({"Add", "Cast", "Div", "Mul", "Sub"})
+_ACTIVATIONS = frozenset({"Clip", "Relu"})
+_Shapes = Mapping[str, Shape]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A convolution along the rows of a picture.
+
+    Attributes:
+        kernel: Points wide.
+        stride: Points between two answers.
+        pads: Points before the first and behind the last.
+    """
+
+    kernel: int
+    stride: int
+    pads: tuple[int, int]
+
+    @property
+    def answers(self) -> int:
+        """How many there are for points that became one."""
+        return _TOGETHER // self.stride
+
+    @property
+    def first(self) -> int:
+        """The first group of points that answers of group 0 look at."""
+        return -self.pads[0] // _TOGETHER
+
+    @property
+    def last(self) -> int:
+        """The last one."""
+        return (self.stride * (self.answers - 1) - self.pads[0] + self.kernel - 1) // _TOGETHER
+
+
+def in_rows(graph: Graph, skip: frozenset[str], *, share: float = _LIGHT) -> Graph:
+    """Return ``graph`` with such first convolutions.
+
+    Args:
+        graph: A float graph.
+        skip: Nodes, by name, that stay as they are.
+        share: Of all weights, that zeros may add at most for each of those layers.
+    """
+    if has_subgraphs(graph.proto):
+        return graph
+    editor, shapes = Editor(graph), shapes_of(graph)
+    inputs = {spec.name for spec in graph.inputs}
+    room = share * sum(prod(tensor.dims) for tensor in graph.proto.graph.initializer)
+    changed = False
+    for node in list(editor.nodes):
+        if node.op_type == "Conv" and node.name not in skip and not node.domain:
+            changed |= _together(editor, node, shapes, inputs, room)
+    return editor.graph() if changed else graph
+
+
+def _together(
+    editor: Editor, node: NodeProto, shapes: _Shapes, inputs: set[str], room: float
+) -> bool:
+    picture, answer = _plane(shapes, node.input[0]), _plane(shapes, node.output[0])
+    row = _row(editor, node)
+    if row is None or not picture or not answer:
+        return False
+    channels, high, wide = picture
+    if channels > _FEW or wide % _TOGETHER or answer[2] != wide // row.stride:
+        return False
+    source, reader = _source(editor, node, shapes)
+    if source not in inputs:
+        return False
+    weight = editor.weight(node.input[1])
+    together = _weights(weight, row)
+    if together.size - weight.size > room:
+        return False
+    grouped = editor.free_name(f"{source}_rows")
+    sizes = [0, high, wide // _TOGETHER, _TOGETHER * channels]
+    rewrite_rows(editor, reader, (source, grouped), sizes)
+    editor.redirect(reader, list(reader.input).index(source), grouped)
+    editor.give(node, 1, together)
+    if len(node.input) > 2 and node.input[2]:
+        editor.give(node, 2, np.tile(editor.weight(node.input[2]), row.answers))
+    _describe(node, row)
+    last = _activation(editor, node)
+    whole, (made, *plane) = last.output[0], answer
+    grouped = editor.free_name(f"{whole}_rows")
+    instead = NodeProto.FromString(last.SerializeToString())
+    instead.output[0] = grouped
+    editor.insert(instead, last)
+    rewrite_rows(editor, last, (grouped, whole), [0, *plane, made])
+    editor.remove(last)
+    return True
+
+
+def _source(editor: Editor, node: NodeProto, shapes: _Shapes) -> tuple[str, NodeProto]:
+    """Return what ``node`` reads by values moved alike, and the first to read it."""
+    tensor, reader = node.input[0], node
+    while editor.only_reader(tensor) is reader:
+        writer = editor.writer(tensor, *_POINTWISE)
+        if writer is None:
+            break
+        read = [name for name in writer.input if editor.values(name) is None]
+        constants = [editor.values(name) for name in writer.input if name not in read]
+        single = all(values is not None and values.size == 1 for values in constants)
+        if len(read) != 1 or not single or shapes.get(read[0]) != shapes.get(tensor):
+            break
+        tensor, reader = read[0], writer
+    return tensor, reader
+
+
+def _activation(editor: Editor, node: NodeProto) -> NodeProto:
+    """Return the last of the activations that belong to ``node``, or itself."""
+    last = node
+    while (after := editor.only_reader(last.output[0])) is not None:
+        fixed = [editor.values(name) is not None for name in after.input[1:] if name]
+        if after.op_type not in _ACTIVATIONS or not all(fixed):
+            break
+        last = after
+    return last
+
+
+def _row(editor: Editor, node: NodeProto) -> _Row | None:
+    """Return how ``node`` convolves along rows, if it is a plain convolution."""
+    biases = [name for name in node.input[2:] if name]
+    if not all(map(editor.is_weight, [node.input[1], *biases])):
+        return None
+    options: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    plain = options.get("group", 1) == 1 and options.get("auto_pad", b"NOTSET") == b"NOTSET"
+    shape = editor.weight(node.input[1]).shape
+    if not plain or len(shape) != _PLANE or set(options.get("dilations", [1])) != {1}:
+        return None
+    stride = options.get("strides", [1, 1])[1]
+    pads = options.get("pads", [0] * 4)
+    if not 1 < shape[3] <= _LARGEST or stride not in {1, 2}:
+        return None
+    return _Row(shape[3], stride, (pads[1], pads[3]))
+
+
+def _weights(weight: Floats, row: _Row) -> Floats:
+    """Return the weights of points put together, (out, in, rows, columns), for those of each.
+
+    Channels of both are by point, then by channel of the point.
+    """
+    made, taken, high, _ = weight.shape
+    wide = row.last - row.first + 1
+    shape = (row.answers, made, _TOGETHER, taken, high, wide)
+    together = np.zeros(shape, np.float32)
+    for answer in range(row.answers):
+        for column in range(row.kernel):
+            group, point = divmod(row.stride * answer - row.pads[0] + column, _TOGETHER)
+            together[answer, :, point, :, :, group - row.first] = weight[..., column]
+    return together.reshape(row.answers * made, _TOGETHER * taken, high, wide)
+
+
+def _describe(node: NodeProto, row: _Row) -> None:
+    """Say in ``node`` how wide it is now."""
+    for told in node.attribute:
+        if told.name == "kernel_shape":
+            told.ints[1] = row.last - row.first + 1
+        elif told.name == "strides":
+            told.ints[1] = 1
+    pads = next((told.ints for told in node.attribute if told.name == "pads"), [0] * 4)
+    now = helper.make_attribute("pads", [pads[0], -row.first, pads[2], row.last])
+    rest = [told for told in node.attribute if told.name != "pads"]
+    del node.attribute[:]
+    node.attribute.extend([*rest, now])
+
+
+def _plane(shapes: _Shapes, tensor: str) -> list[int]:
+    """Return channels, height and width of a picture whose size is known."""
+    shape = shapes.get(tensor, ())
+    sizes = [size for size in shape[1:] if isinstance(size, int)]
+    return sizes if len(shape) == _PLANE and len(sizes) == len(shape) - 1 else []
