@@ -20,6 +20,7 @@ from edgewright.core.errors import QuantizeError
 from edgewright.core.evidence import Evidence
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.measure import latency
+from edgewright.toolchain.planner.cache import code_of
 from edgewright.toolchain.planner.gather import Bench
 from edgewright.toolchain.planner.layers import Layer, followers, layers_of
 from edgewright.toolchain.planner.ledger import Ledger, Measurement
@@ -95,7 +96,7 @@ class Stem:
         about = {
             "graph": graph.digest, "step": {"technique": step.technique, **rest},
             "samples": self.bench.data.sha256, "machine": self.bench.machine,
-            "tools": dict(self.bench.tools),
+            "tools": dict(self.bench.tools), "code": code_of(step.technique),
         }  # fmt: skip
         key = repr(sorted(about.items(), key=str))
         step = replace(step, settings=rest)

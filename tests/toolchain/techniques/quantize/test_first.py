@@ -11,11 +11,11 @@ from tests.sim.models import model
 from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques.quantize import quantize
-from edgewright.toolchain.techniques.quantize.first import in_rows
+from edgewright.toolchain.techniques.quantize.first import Worth, in_rows
 
 node = helper.make_node
 NONE: frozenset[str] = frozenset()
-ANY = 1000.0
+ALWAYS = Worth(share=1000.0, gathers=0)
 
 
 def _draw(*shape):
@@ -72,7 +72,7 @@ def _convolutions(draw):
 @given(graph=_convolutions())
 def test_it_answers_the_same(graph):
     """Whatever its window, its steps and its borders."""
-    made = in_rows(graph, NONE, share=ANY)
+    made = in_rows(graph, NONE, ALWAYS)
 
     for count in (1, 3):
         _same(graph, made, _draw(count, *graph.inputs[0].shape[1:]))
@@ -91,7 +91,7 @@ def test_it_answers_the_same(graph):
 )  # fmt: skip
 def test_another_convolution_stays(graph):
     """Of more channels, of single points, with gaps, in groups, or that ends elsewhere."""
-    assert in_rows(graph, NONE, share=ANY) is graph
+    assert in_rows(graph, NONE, ALWAYS) is graph
 
 
 def test_a_later_convolution_stays():
@@ -103,7 +103,7 @@ def test_a_later_convolution_stays():
     ]
     graph = _graph(nodes, weights)
 
-    made = in_rows(graph, NONE, share=ANY)
+    made = in_rows(graph, NONE, ALWAYS)
 
     _same(graph, made, _draw(2, 3, 8, 8))
     kernels = [tuple(t.dims) for t in made.proto.graph.initializer if len(t.dims) == 4]
@@ -114,7 +114,7 @@ def test_what_is_left_out_is_not_rewritten():
     """A first layer in floats gains nothing by it."""
     graph = _conv(3, pads=[1] * 4)
 
-    assert in_rows(graph, frozenset({"first"}), share=ANY) is graph
+    assert in_rows(graph, frozenset({"first"}), ALWAYS) is graph
 
 
 @pytest.mark.parametrize(("wide", "fits"), [(300, True), (200, False)])
@@ -127,7 +127,15 @@ def test_zeros_are_a_few_of_all_weights(wide, fits):
     ]
     graph = _graph(nodes, weights, x=(1, 8, 8))
 
-    assert (in_rows(graph, NONE) is not graph) == fits
+    assert (in_rows(graph, NONE, Worth(gathers=0)) is not graph) == fits
+
+
+@pytest.mark.parametrize(("high", "pays"), [(57, True), (56, False)])
+def test_there_are_many_points_to_gather(high, pays):
+    """Nine for each of 456 windows are 4,104, of 448 windows they are 4,032."""
+    graph = _conv(1, pads=[1] * 4, x=(high, 8))
+
+    assert (in_rows(graph, NONE, Worth(share=1000.0)) is not graph) == pays
 
 
 def _picture(*, offset=-127.5, again=False):
@@ -147,16 +155,16 @@ def _picture(*, offset=-127.5, again=False):
         "b": _draw(6), "low": np.float32(0), "high": np.float32(6), "v": _draw(60, 6, 4, 4),
         "axes": np.array([2, 3], np.int64),
     }  # fmt: skip
-    return _graph(nodes, weights, x=(1, 12, 16), kind=TensorProto.UINT8)
+    return _graph(nodes, weights, x=(1, 36, 64), kind=TensorProto.UINT8)
 
 
 def _bytes(count):
-    return np.random.default_rng(3).integers(0, 256, (count, 1, 12, 16)).astype(np.uint8)
+    return np.random.default_rng(3).integers(0, 256, (count, 1, 36, 64)).astype(np.uint8)
 
 
 def test_bytes_are_put_together_before_they_are_floats():
     """And points are taken apart behind the activation, which an engine makes one layer of."""
-    made = in_rows(_picture(), NONE)
+    made = in_rows(_picture(), NONE, ALWAYS)
 
     kinds = [n.op_type for n in made.proto.graph.node]
     assert kinds[:3] == ["Transpose", "Reshape", "Transpose"]
@@ -168,7 +176,7 @@ def test_a_picture_that_is_read_twice_is_put_together_for_the_layer_alone():
     """Who else reads the floats gets them as they were; that layer stays as it is."""
     graph = _picture(again=True)
 
-    assert in_rows(graph, NONE, share=ANY) is graph
+    assert in_rows(graph, NONE, ALWAYS) is graph
 
 
 @pytest.mark.parametrize("offset", [-127.0, -127.5])

@@ -5,7 +5,7 @@ there are channels: one or three in a picture. Four points of a row together hav
 the channels, a quarter of the windows, and answer their neighbours at once; where channels
 are last, as engines compute, nothing has to be moved for it. The weights are the same with
 zeros between them, and so are the answers up to rounding. Where the zeros would be more than
-a few of all weights, the layer stays as it is.
+a few of all weights, or the picture is small, the layer stays as it is.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,25 @@ _PLANE = 4
 _TOGETHER = 4
 _FEW = 3
 _LARGEST = 7
-# More zeros than this share of all weights cost more bytes than time is worth.
-_LIGHT = 0.05
 # What changes every value by itself, so that points can be put together before it.
 _POINTWISE = frozenset({"Add", "Cast", "Div", "Mul", "Sub"})
 _ACTIVATIONS = frozenset({"Clip", "Relu"})
 _Shapes = Mapping[str, Shape]
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """When it pays.
+
+    Attributes:
+        share: Of all weights, the zeros that a layer may add: more bytes than that are not
+            worth the time.
+        gathers: Points in all windows of a layer together: fewer cost less time than the
+            nodes that this adds.
+    """
+
+    share: float = 0.05
+    gathers: int = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,60 +77,96 @@ class _Row:
         return (self.stride * (self.answers - 1) - self.pads[0] + self.kernel - 1) // _TOGETHER
 
 
-def in_rows(graph: Graph, skip: frozenset[str], *, share: float = _LIGHT) -> Graph:
-    """Return ``graph`` with such first convolutions.
+_WORTH = Worth()
 
-    Args:
-        graph: A float graph.
-        skip: Nodes, by name, that stay as they are.
-        share: Of all weights, that zeros may add at most for each of those layers.
+
+def in_rows(graph: Graph, skip: frozenset[str], worth: Worth = _WORTH) -> Graph:
+    """Return ``graph`` with such first convolutions, where that pays.
+
+    Nodes named in ``skip`` stay as they are.
     """
     if has_subgraphs(graph.proto):
         return graph
     editor, shapes = Editor(graph), shapes_of(graph)
     inputs = {spec.name for spec in graph.inputs}
-    room = share * sum(prod(tensor.dims) for tensor in graph.proto.graph.initializer)
+    weights = sum(prod(tensor.dims) for tensor in graph.proto.graph.initializer)
     changed = False
     for node in list(editor.nodes):
         if node.op_type == "Conv" and node.name not in skip and not node.domain:
-            changed |= _together(editor, node, shapes, inputs, room)
+            given = _together(editor, node, shapes, inputs)
+            if given is not None and given.pays(weights, worth):
+                given.carry_out(editor)
+                changed = True
     return editor.graph() if changed else graph
 
 
 def _together(
-    editor: Editor, node: NodeProto, shapes: _Shapes, inputs: set[str], room: float
-) -> bool:
+    editor: Editor, node: NodeProto, shapes: _Shapes, inputs: set[str]
+) -> "_Together | None":
+    """Return how ``node`` reads points together; None where it cannot."""
     picture, answer = _plane(shapes, node.input[0]), _plane(shapes, node.output[0])
     row = _row(editor, node)
     if row is None or not picture or not answer:
-        return False
-    channels, high, wide = picture
+        return None
+    channels, _, wide = picture
     if channels > _FEW or wide % _TOGETHER or answer[2] != wide // row.stride:
-        return False
+        return None
     source, reader = _source(editor, node, shapes)
     if source not in inputs:
-        return False
+        return None
     weight = editor.weight(node.input[1])
-    together = _weights(weight, row)
-    if together.size - weight.size > room:
-        return False
-    grouped = editor.free_name(f"{source}_rows")
-    sizes = [0, high, wide // _TOGETHER, _TOGETHER * channels]
-    rewrite_rows(editor, reader, (source, grouped), sizes)
-    editor.redirect(reader, list(reader.input).index(source), grouped)
-    editor.give(node, 1, together)
-    if len(node.input) > 2 and node.input[2]:
-        editor.give(node, 2, np.tile(editor.weight(node.input[2]), row.answers))
-    _describe(node, row)
-    last = _activation(editor, node)
-    whole, (made, *plane) = last.output[0], answer
-    grouped = editor.free_name(f"{whole}_rows")
-    instead = NodeProto.FromString(last.SerializeToString())
-    instead.output[0] = grouped
-    editor.insert(instead, last)
-    rewrite_rows(editor, last, (grouped, whole), [0, *plane, made])
-    editor.remove(last)
-    return True
+    return _Together(node, row, picture, answer, source, reader, weight, _weights(weight, row))
+
+
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """What a convolution becomes.
+
+    Attributes:
+        node: The convolution.
+        row: How it convolves along rows.
+        picture: Channels, height and width of what it reads.
+        answer: Of what it writes.
+        source: What it reads, as it comes into the graph.
+        reader: The node that reads that.
+        weight: Of each point, as it is.
+        together: Of points put together.
+    """
+
+    node: NodeProto
+    row: _Row
+    picture: list[int]
+    answer: list[int]
+    source: str
+    reader: NodeProto
+    weight: Floats
+    together: Floats
+
+    def pays(self, weights: int, worth: Worth) -> bool:
+        """Return whether it is worth it in a graph of so many weights."""
+        light = self.together.size - self.weight.size <= worth.share * weights
+        gathers = prod(self.answer[1:]) * prod(self.weight.shape[2:])
+        return light and gathers >= worth.gathers
+
+    def carry_out(self, editor: Editor) -> None:
+        """Put points together before the first reader, and apart behind the activation."""
+        node, (channels, high, wide) = self.node, self.picture
+        grouped = editor.free_name(f"{self.source}_rows")
+        sizes = [0, high, wide // _TOGETHER, _TOGETHER * channels]
+        rewrite_rows(editor, self.reader, (self.source, grouped), sizes)
+        editor.redirect(self.reader, list(self.reader.input).index(self.source), grouped)
+        editor.give(node, 1, self.together)
+        if len(node.input) > 2 and node.input[2]:
+            editor.give(node, 2, np.tile(editor.weight(node.input[2]), self.row.answers))
+        _describe(node, self.row)
+        last = _activation(editor, node)
+        whole, (made, *plane) = last.output[0], self.answer
+        grouped = editor.free_name(f"{whole}_rows")
+        instead = NodeProto.FromString(last.SerializeToString())
+        instead.output[0] = grouped
+        editor.insert(instead, last)
+        rewrite_rows(editor, last, (grouped, whole), [0, *plane, made])
+        editor.remove(last)
 
 
 def _source(editor: Editor, node: NodeProto, shapes: _Shapes) -> tuple[str, NodeProto]:
