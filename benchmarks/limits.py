@@ -1,15 +1,15 @@
-"""Limits on size: whether they are met, how closely, and after how many full evaluations.
+"""Limits alone: whether they are met, how closely, and after how many full evaluations.
 
-Each model of the suite is optimized for an accuracy to keep, at most so many bytes, and no
-goal: the first candidate that holds ships. A full evaluation is one candidate answering
-every evaluation sample, the float model included, which the others are compared with;
-candidates that are too large are not asked. Where the float model has a class that it hardly
-ever answers, nothing could hold a limit on the worst class, so none is set.
+Each model of the suite is optimized for an accuracy to keep, alone or with at most so many
+bytes, and no goal: the first candidate that holds ships. A full evaluation is one candidate
+answering every evaluation sample, the float model included, which the others are compared
+with; candidates that are too large are not asked. Where the float model has a class that it
+hardly ever answers, nothing could hold a limit on the worst class, so none is set.
 """
 
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -39,7 +39,7 @@ class Ran:
 
     Attributes:
         name: The model and the share of its bytes that were allowed.
-        limit: In bytes.
+        limit: In bytes; 0 for an accuracy alone.
         bytes: Of what ships, or is nearest.
         evaluations: Candidates that answered all evaluation samples.
         held: Whether a candidate held the contract.
@@ -58,12 +58,33 @@ class Ran:
     smaller: bool
 
 
-def rows(*, quick: bool) -> list[Row]:
-    """Return what limits on size come to over the suite."""
+def measure(*, quick: bool) -> list[Row]:
+    """Return what limits come to over the suite."""
     ran = []
     for held in ROWS:
         if not quick or held.name in _QUICK:
             ran += _of_model(held)
+    alone = [one for one in ran if not one.limit]
+    return [*_alone(alone), *_sized([one for one in ran if one.limit]), *map(_row, ran)]
+
+
+def _alone(ran: list[Ran]) -> list[Row]:
+    """Return how soon an accuracy to keep is met where nothing else is asked."""
+    met = [one for one in ran if one.held]
+    asked = [one.evaluations for one in met]
+    few = sum(count <= EVALUATIONS for count in asked)
+    return [
+        row("accuracy alone: met", len(met), "models", goal=f"{len(ran)}",
+            met=len(met) == len(ran), n=len(ran)),
+        row("accuracy alone: full evaluations until the contract is met, median",
+            median(asked), "evaluations", goal=f"<= {EVALUATIONS}",
+            met=median(asked) <= EVALUATIONS, n=len(asked),
+            spread=f"{min(asked)} to {max(asked)}, {few} of {len(asked)} within the goal"),
+    ]  # fmt: skip
+
+
+def _sized(ran: list[Ran]) -> list[Row]:
+    """Return what limits on size come to."""
     met = [one for one in ran if one.held]
     asked = [one.evaluations for one in met]
     mixed = [1 - one.bytes / one.limit for one in met if one.chosen == SIZED]
@@ -85,13 +106,19 @@ def rows(*, quick: bool) -> list[Row]:
                 spread=f"{100 * min(mixed):.2f} to {100 * max(mixed):.2f}, {near} of "
                 f"{len(mixed)} within the goal")
         )  # fmt: skip
-    return [*found, *map(_row, ran)]
+    return found
 
 
 def _row(one: Ran) -> Row:
+    told = f"{one.chosen}, {one.loss:.2f} points lost"
+    if not one.limit:
+        return row(
+            f"accuracy alone: {one.name}", one.evaluations, "evaluations", met=one.held,
+            spread=told, bytes=one.bytes,
+        )  # fmt: skip
     return row(
         f"size limit: {one.name}", 100 * (1 - one.bytes / one.limit), "% unused",
-        met=one.held, spread=f"{one.chosen}, {one.loss:.2f} points lost",
+        met=one.held, spread=told,
         evaluations=one.evaluations, bytes=one.bytes, limit=one.limit,
     )  # fmt: skip
 
@@ -104,7 +131,7 @@ def _of_model(held: Held) -> list[Ran]:
     with TemporaryDirectory(prefix="limits-") as folder:
         work = Path(folder)
         np.savez(work / "data.npz", **parts)
-        for share in SHARES:
+        for share in (None, *SHARES):
             try:
                 ran.append(_once(held, share, work))
             except DataError as error:
@@ -114,11 +141,10 @@ def _of_model(held: Held) -> list[Ran]:
     return ran
 
 
-def _once(held: Held, share: float, work: Path) -> Ran:
-    limit, out = round(held.model.stat().st_size * share), work / f"out-{share}"
-    contract = Contract(
-        accuracy_drop_bp=200, worst_class_drop_bp=10_000, min_retention_bp=0, file_bytes=limit
-    )
+def _once(held: Held, share: float | None, work: Path) -> Ran:
+    limit, out = round(held.model.stat().st_size * (share or 0)), work / f"out-{share}"
+    kept = Contract(accuracy_drop_bp=200, worst_class_drop_bp=10_000, min_retention_bp=0)
+    contract = replace(kept, file_bytes=limit) if limit else kept
     with suppress(ContractError):  # its report tells
         optimize(
             held.model, data=work / "data.npz", out=out, contract=contract, allow_slower=True,
@@ -127,7 +153,7 @@ def _once(held: Held, share: float, work: Path) -> Ran:
     report = read_report(out)
     shipped = report.shipped
     return Ran(
-        name=f"{held.name} to {share:.0%}",
+        name=f"{held.name} to {share:.0%}" if share else held.name,
         limit=limit,
         bytes=shipped.file_bytes,
         evaluations=sum(what.startswith("accuracy of ") for what in report.evidence_files),

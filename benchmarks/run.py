@@ -19,7 +19,7 @@ from edgewright.core.probe import probe
 HERE = Path(__file__).parent
 
 # Installs other tools and takes an hour, so it runs when it is named.
-ON_REQUEST = frozenset({"optimize", "search", "memory"})
+ON_REQUEST = frozenset({"optimize", "search", "limits", "memory"})
 # What prints tables of its own while it measures.
 OWN_TABLES = frozenset({"optimize"})
 sys.path.insert(0, str(HERE.parent))
@@ -30,13 +30,21 @@ Row = dict[str, Any]
 def areas() -> dict[str, Callable[..., list[Row]]]:
     """Return the areas there are; each measures and returns its rows."""
     # After the path is set.
-    from benchmarks import calibration, memory, optimize, search, whole_way  # noqa: PLC0415
+    from benchmarks import (  # noqa: PLC0415
+        calibration,
+        limits,
+        memory,
+        optimize,
+        search,
+        whole_way,
+    )
 
     return {
         "calibration": calibration.measure,
         "whole_way": whole_way.measure,
         "optimize": optimize.measure,
         "search": search.measure,
+        "limits": limits.measure,
         "memory": memory.measure,
     }
 

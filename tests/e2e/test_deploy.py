@@ -35,13 +35,13 @@ def fleet(tmp_path):
         server.stop()
 
 
-def _deploy(fleet, model, out):
+def _deploy(fleet, model, out, *more):
     server, _, keys = fleet
     return main([
         *("deploy", str(DIGITS / "models" / model), "--name", "digits", "--json"),
         *("--project", str(DIGITS / "edgewright.toml"), "-o", str(out), "--keys", str(keys)),
         *("--channel", "stable", "--wave", "100%", "--deadline", "60s"),
-        *("--server", server.url, "--token-file", str(server.token_file("operate"))),
+        *("--server", server.url, "--token-file", str(server.token_file("operate"))), *more,
     ])  # fmt: skip
 
 
@@ -73,3 +73,15 @@ def test_a_useless_model_is_not_even_published(fleet, tmp_path, capsys):
     assert "accuracy_drop" in error["message"]
     assert releases == []
     assert not device.status().get("serving")
+
+
+def test_workers_at_no_address_are_refused_first(fleet, tmp_path, capsys):
+    """As optimize refuses them; nothing is made and nothing published."""
+    capsys.readouterr()
+
+    code = _deploy(fleet, "digits-1.onnx", tmp_path / "out", "--workers", "anyone")
+
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (code, error["code"]) == (2, "usage_error")
+    assert "anyone" in error["message"]
+    assert not (tmp_path / "out").exists()

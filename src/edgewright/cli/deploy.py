@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright.cli import remote, rollout
-from edgewright.cli.order import add_order, read_order
+from edgewright.cli.order import add_order, add_workers, read_order
 from edgewright.cli.output import emit, status
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     """Add the arguments: those of the four steps."""
     add_order(parser)
     parser.add_argument("--force", action="store_true", help="overwrite other inputs' results")
+    add_workers(parser)
     parser.add_argument("--name", required=True, help="of the release, like digits")
     parser.add_argument("--label", default="", help="free text for people")
     parser.add_argument(
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     order = read_order(args)
     with remote.connected(args) as client:
         with status(args, f"optimizing {Path(args.model).name}"):
-            report = carry_out(order, force=args.force)
+            report = carry_out(order, force=args.force, workers=args.workers)
         document: dict[str, Any] = {
             "deployment": names.new_id("dpl"),
             **_ship(args, client, order.folder),

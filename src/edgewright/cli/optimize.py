@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from edgewright.cli import output
 from edgewright.cli.live import watcher
-from edgewright.cli.order import add_order, read_order
+from edgewright.cli.order import add_order, add_workers, read_order
 from edgewright.core.errors import ContractError, UsageError
 
 if TYPE_CHECKING:
@@ -31,13 +31,7 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measure-again", action="store_true", help="do not reuse stored measurements"
     )
-    parser.add_argument(
-        "--workers",
-        default="",
-        metavar="ADDRESS",
-        help="who does steps and asks candidates ahead: ray://HOST:PORT, or ray for the "
-        "cluster this machine is part of; what comes out is the same",
-    )
+    add_workers(parser)
     parser.add_argument("--events", action="store_true", help="print JSON lines as it goes")
 
 

@@ -140,6 +140,17 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add who does work ahead, which changes nothing about what comes out."""
+    parser.add_argument(
+        "--workers",
+        default="",
+        metavar="ADDRESS",
+        help="who does steps and asks candidates ahead: ray://HOST:PORT, or ray for the "
+        "cluster this machine is part of; what comes out is the same",
+    )
+
+
 def read_order(args: argparse.Namespace) -> "Order":
     """Return the order that flags and the project file give together; flags win.
 

@@ -1,9 +1,13 @@
 """learned: never worse than the nearest, and by how much on inputs that go together."""
 
+import tracemalloc
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgewright.toolchain.ir import rounding
 from edgewright.toolchain.ir.rounding import learned, lost, nearest
 
 
@@ -94,3 +98,52 @@ def test_scales_may_differ_within_an_output():
 
     plain = nearest(weight, scale, qmax)
     assert _sum(weight, codes, scale, moment) < _sum(weight, plain, scale, moment)
+
+
+@pytest.mark.parametrize("inputs", [1, 5, 64, 65, 200])
+def test_the_factor_is_that_of_the_inverse(inputs):
+    """What is found without an inverse of all of H is what its inverse factors into."""
+    draw = np.random.default_rng(inputs)
+    rows = draw.normal(size=(2, 300, inputs)) * draw.uniform(0.1, 3, (2, 1, inputs))
+    moment = rows.transpose(0, 2, 1) @ rows / 300
+    order = np.stack([draw.permutation(inputs) for _ in range(2)])
+
+    upper = rounding._upper(moment, order)
+
+    for one, factor, places in zip(moment, upper, order, strict=True):
+        damped = one + 0.01 * np.trace(one) / inputs * np.eye(inputs)
+        inverse = np.linalg.inv(damped[np.ix_(places, places)])
+        np.testing.assert_allclose(factor.T @ factor, inverse, rtol=1e-8, atol=1e-10)
+        np.testing.assert_array_equal(factor, np.triu(factor))
+        assert (np.diagonal(factor) > 0).all()
+
+
+def test_outputs_in_slices_are_the_outputs(monkeypatch):
+    """Memory is bounded by doing some outputs at a time, which changes no code."""
+    weight, scale, moment, qmax = _case(4)
+    codes, plain = learned(weight, scale, moment, qmax), nearest(weight, scale, qmax)
+    error = _sum(weight, plain, scale, moment)
+
+    monkeypatch.setattr(rounding, "_SLICE_BYTES", 2 * 70 * 2 * 8)
+
+    assert len(list(rounding._slices(weight.shape))) == 3
+    np.testing.assert_array_equal(learned(weight, scale, moment, qmax), codes)
+    assert abs(_sum(weight, plain, scale, moment) - error) <= 1e-12 * error
+
+
+@pytest.mark.slow
+def test_a_wide_layer_takes_little_more_than_its_moment():
+    """Beside what is given: the factor, two copies of H on the way, and slices."""
+    inputs, outputs = 1500, 6000
+    draw = np.random.default_rng(0)
+    weight = draw.normal(size=(1, inputs, outputs)).astype(np.float32)
+    scale = np.abs(weight).max(axis=1, keepdims=True) / 127
+    rows = draw.normal(size=(1, 2000, inputs))
+    moment = rows.transpose(0, 2, 1) @ rows / 2000
+    tracemalloc.start()
+
+    learned(weight, scale, moment, 127)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= 3.5 * moment.nbytes + 12 * (16 << 20) + weight.nbytes // 4

@@ -84,11 +84,9 @@ def said(found: Sequence[Learned]) -> str:
 def _learned(one: Wanted, moment: npt.NDArray[np.float64]) -> Learned:
     layer = one.layer
     wide = np.broadcast_to(one.scale, one.weight.shape)
-    weight, scale, before = (
-        np.asarray(layer.unrolled(part), np.float64) for part in (one.weight, wide, one.codes)
-    )
+    weight, scale, before = map(layer.unrolled, (one.weight, wide, one.codes))
     after = learned(weight, scale, moment, one.qmax)
     errors = [float(lost(weight, codes, scale, moment).sum()) for codes in (after, before)]
     if errors[0] >= errors[1]:
         return Learned(one, one.codes, 1.0)
-    return Learned(one, layer.rolled(after).astype(np.int8), errors[0] / errors[1])
+    return Learned(one, layer.rolled(after), errors[0] / errors[1])

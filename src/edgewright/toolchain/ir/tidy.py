@@ -9,17 +9,28 @@ from collections.abc import Iterator
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
+from edgewright.core import digest
 from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+
+_PLAIN = frozenset({"data_type", "dims", "name", "raw_data"})
 
 
 def tidy(proto: ModelProto) -> Graph:
-    """Return ``proto``, which is changed, as a graph in the one form."""
+    """Return ``proto`` as a graph in the one form; ``proto`` is left without weights.
+
+    A message keeps the memory of all that was ever in it, so the graph is a new one.
+    """
     _strip(proto)
-    if not has_subgraphs(proto):
-        _merge_equal_weights(proto)
-    _order_weights(proto)
+    if has_subgraphs(proto):
+        kept = list(proto.graph.initializer)
+    else:
+        kept = _in_order(proto, _merged(proto))
+    del proto.graph.initializer[:]
     _name_nodes(proto)
-    return Graph(proto)
+    made = ModelProto()
+    made.CopyFrom(proto)
+    made.graph.initializer.extend(kept)
+    return Graph(made)
 
 
 def drop_unread(proto: ModelProto) -> None:
@@ -82,16 +93,19 @@ def _strip_graph(graph: GraphProto) -> None:
                     tensor.ClearField("metadata_props")
 
 
-def _merge_equal_weights(proto: ModelProto) -> None:
-    """Let equal initializers be one: per-channel zero points are mostly the same zeros."""
+def _merged(proto: ModelProto) -> list[TensorProto]:
+    """Return the weights of ``proto``, equal ones once, which is what nodes read then.
+
+    Per-channel zero points are mostly the same zeros.
+    """
     graph = proto.graph
     outputs = {value.name for value in graph.output}
-    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    first: dict[tuple[int, tuple[int, ...], str], str] = {}
     other: dict[str, str] = {}
     kept: list[TensorProto] = []
     for tensor in graph.initializer:
-        raw = numpy_helper.from_array(array_of(tensor), tensor.name)
-        key = (raw.data_type, tuple(raw.dims), raw.raw_data)
+        raw = _raw(tensor)
+        key = (raw.data_type, tuple(raw.dims), digest.of_bytes(raw.raw_data))
         if key in first and tensor.name not in outputs:
             other[tensor.name] = first[key]
         else:
@@ -99,26 +113,28 @@ def _merge_equal_weights(proto: ModelProto) -> None:
             kept.append(raw)
     for node in graph.node:
         node.input[:] = [other.get(name, name) for name in node.input]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
     # Since IR version 4 an initializer need not be an input too.
     constant = {tensor.name for tensor in kept} | set(other)
     fed = [value for value in graph.input if value.name not in constant]
     del graph.input[:]
     graph.input.extend(fed)
+    return kept
 
 
-def _order_weights(proto: ModelProto) -> None:
-    """Put initializers in the order they are first read, and drop those never read."""
-    graph = proto.graph
-    if has_subgraphs(proto):
-        return
-    read = dict.fromkeys(name for node in graph.node for name in node.input)
-    read.update(dict.fromkeys(value.name for value in graph.output))
-    held = {tensor.name: tensor for tensor in graph.initializer}
-    kept = [held[name] for name in read if name in held]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+def _raw(tensor: TensorProto) -> TensorProto:
+    """Return ``tensor`` with its values as bytes, whole."""
+    values = array_of(tensor)
+    fields = {field.name for field, _ in tensor.ListFields()}
+    plain = fields <= _PLAIN and "raw_data" in fields
+    return tensor if plain else numpy_helper.from_array(values, tensor.name)
+
+
+def _in_order(proto: ModelProto, weights: list[TensorProto]) -> list[TensorProto]:
+    """Return those of ``weights`` that are read, in the order they first are."""
+    read = dict.fromkeys(name for node in proto.graph.node for name in node.input)
+    read.update(dict.fromkeys(value.name for value in proto.graph.output))
+    held = {tensor.name: tensor for tensor in weights}
+    return [held[name] for name in read if name in held]
 
 
 def _name_nodes(proto: ModelProto) -> None:

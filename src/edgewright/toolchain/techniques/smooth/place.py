@@ -41,7 +41,7 @@ class Group:
                 editor.redirect(node, 1, done[key])
                 continue
             along = scale if _transposed(node) else scale[:, None]
-            editor.give(node, 1, editor.weight(node.input[1]) * along)
+            editor.give(node, 1, _in_floats(np.multiply, editor.weight(node.input[1]), along))
             done[key] = node.input[1]
 
 
@@ -109,8 +109,17 @@ def _divide(editor: Editor, node: NodeProto, indices: Sequence[int], scale: _Dou
     for index in indices:
         values = editor.weight(node.input[index])
         along = scale[:, None] if index == 1 and _transposed(node) else scale
-        editor.give(node, index, values / along)
+        editor.give(node, index, _in_floats(np.divide, values, along))
     return True
+
+
+def _in_floats(
+    operation: np.ufunc, weight: npt.NDArray[np.float32], along: _Doubles
+) -> npt.NDArray[np.float32]:
+    """Compute with doubles and keep floats, without all doubles at once."""
+    found = np.empty_like(weight)
+    operation(weight, along, out=found, casting="same_kind")
+    return found
 
 
 def _fits(editor: Editor, node: NodeProto, index: int, scale: _Doubles) -> bool:

@@ -25,6 +25,8 @@ import numpy.typing as npt
 STRENGTHS = tuple(np.round(np.arange(0.3, 1.01, 0.05), 2).tolist())
 
 _STEPS = 127
+# Weights that are scaled at a time: only memory.
+_SLICE = 1 << 20
 _Doubles = npt.NDArray[np.float64]
 
 
@@ -63,7 +65,8 @@ def scales(seen: Seen, weight: npt.NDArray[np.float32], strength: float) -> _Dou
 
     A channel that was always zero, or whose weights are, stays as it is.
     """
-    widest = np.abs(weight).max(axis=1, initial=0.0).astype(np.float64)
+    ends = weight.max(axis=1, initial=0.0), -weight.min(axis=1, initial=0.0)
+    widest = np.maximum(*ends).astype(np.float64)
     live = (seen.largest > 0) & (widest > 0)
     found = np.ones(len(widest))
     if live.any():
@@ -75,11 +78,15 @@ def scales(seen: Seen, weight: npt.NDArray[np.float32], strength: float) -> _Dou
 
 def error(seen: Seen, weight: npt.NDArray[np.float32], scale: _Doubles) -> float:
     """Return the expected squared error of the product, all its outputs together."""
-    scaled = weight * scale[:, None]
     step = (seen.largest / scale).max(initial=0.0) / _STEPS
-    steps = np.abs(scaled).max(axis=0, initial=0.0) / _STEPS
     power = (seen.squares / scale**2).sum() / max(seen.count, 1)
-    return float(step**2 * np.square(scaled).sum() + power * np.square(steps).sum()) / 12
+    wide = max(1, _SLICE // max(1, len(weight)))
+    squares = widest = 0.0
+    for start in range(0, weight.shape[1], wide):
+        scaled = weight[:, start : start + wide] * scale[:, None]
+        squares += np.square(scaled).sum()
+        widest += np.square(np.abs(scaled).max(axis=0, initial=0.0) / _STEPS).sum()
+    return float(step**2 * squares + power * widest) / 12
 
 
 def choose(
