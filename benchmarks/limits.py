@@ -45,7 +45,6 @@ class Ran:
         held: Whether a candidate held the contract.
         chosen: Its name, or the nearest's.
         loss: Points lost by it.
-        smaller: Whether anything that was made is within the limit.
     """
 
     name: str
@@ -55,7 +54,6 @@ class Ran:
     held: bool
     chosen: str
     loss: float
-    smaller: bool
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -70,33 +68,29 @@ def measure(*, quick: bool) -> list[Row]:
 
 def _alone(ran: list[Ran]) -> list[Row]:
     """Return how soon an accuracy to keep is met where nothing else is asked."""
-    met = [one for one in ran if one.held]
-    asked = [one.evaluations for one in met]
-    few = sum(count <= EVALUATIONS for count in asked)
-    return [
-        row("accuracy alone: met", len(met), "models", goal=f"{len(ran)}",
-            met=len(met) == len(ran), n=len(ran)),
-        row("accuracy alone: full evaluations until the contract is met, median",
-            median(asked), "evaluations", goal=f"<= {EVALUATIONS}",
-            met=median(asked) <= EVALUATIONS, n=len(asked),
-            spread=f"{min(asked)} to {max(asked)}, {few} of {len(asked)} within the goal"),
-    ]  # fmt: skip
+    return _soon("accuracy alone", "models", ran)
+
+
+def _soon(what: str, of: str, ran: list[Ran]) -> list[Row]:
+    """Return how many were met, and after how many full evaluations."""
+    asked = [one.evaluations for one in ran if one.held]
+    found = [row(f"{what}: met", len(asked), of, goal=f"{len(ran)}",
+                 met=len(asked) == len(ran), n=len(ran))]  # fmt: skip
+    if asked:
+        few = sum(count <= EVALUATIONS for count in asked)
+        found.append(
+            row(f"{what}: full evaluations until the contract is met, median",
+                median(asked), "evaluations", goal=f"<= {EVALUATIONS}",
+                met=median(asked) <= EVALUATIONS, n=len(asked),
+                spread=f"{min(asked)} to {max(asked)}, {few} of {len(asked)} within the goal")
+        )  # fmt: skip
+    return found
 
 
 def _sized(ran: list[Ran]) -> list[Row]:
     """Return what limits on size come to."""
-    met = [one for one in ran if one.held]
-    asked = [one.evaluations for one in met]
-    mixed = [1 - one.bytes / one.limit for one in met if one.chosen == SIZED]
-    few = sum(count <= EVALUATIONS for count in asked)
-    found = [
-        row("size limits: met", len(met), "limits", goal=f"{len(ran)}",
-            met=len(met) == len(ran), n=len(ran)),
-        row("size limits: full evaluations until the contract is met, median",
-            median(asked), "evaluations", goal=f"<= {EVALUATIONS}",
-            met=median(asked) <= EVALUATIONS, n=len(asked),
-            spread=f"{min(asked)} to {max(asked)}, {few} of {len(asked)} within the goal"),
-    ]  # fmt: skip
+    found = _soon("size limits", "limits", ran)
+    mixed = [1 - one.bytes / one.limit for one in ran if one.held and one.chosen == SIZED]
     if mixed:
         near = sum(gap <= NEAR for gap in mixed)
         found.append(
@@ -160,5 +154,4 @@ def _once(held: Held, share: float | None, work: Path) -> Ran:
         held=bool(report.chosen),
         chosen=shipped.name,
         loss=100 * shipped.overall.loss().estimate,
-        smaller=any(one.file_bytes <= limit for one in report.candidates),
     )

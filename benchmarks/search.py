@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from benchmarks import limits
 from benchmarks.peers import mobilenet_v2
 from benchmarks.peers.environments import home
 from benchmarks.peers.results import Row, row
@@ -133,8 +132,7 @@ def measure(*, quick: bool) -> list[Row]:
         for pair in compare(subject):
             print(_line(pair), file=sys.stderr, flush=True)
             pairs.append(pair)
-    mixing = [*summary(pairs), *(_row(pair) for pair in pairs)]
-    return [*mixing, *limits.rows(quick=quick)]
+    return [*summary(pairs), *(_row(pair) for pair in pairs)]
 
 
 def subjects(*, quick: bool) -> Iterator[Subject]:

@@ -76,7 +76,7 @@ def test_a_useless_model_is_not_even_published(fleet, tmp_path, capsys):
 
 
 def test_workers_at_no_address_are_refused_first(fleet, tmp_path, capsys):
-    """As optimize refuses them; nothing is made and nothing published."""
+    """As optimize refuses them; nothing is made."""
     capsys.readouterr()
 
     code = _deploy(fleet, "digits-1.onnx", tmp_path / "out", "--workers", "anyone")

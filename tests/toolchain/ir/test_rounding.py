@@ -132,18 +132,36 @@ def test_outputs_in_slices_are_the_outputs(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_wide_layer_takes_little_more_than_its_moment():
-    """Beside what is given: the factor, two copies of H on the way, and slices."""
-    inputs, outputs = 1500, 6000
+def test_a_factor_takes_two_more_moments_at_its_peak():
+    """H in its order and L, then L alone, in whose place the inverse is made."""
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(1, 1500, 1500))
+    moment = rows.transpose(0, 2, 1) @ rows / 1500
+
+    peak = _peak(rounding._upper, moment, np.arange(1500)[None])
+
+    assert peak <= 2.6 * moment.nbytes
+
+
+@pytest.mark.slow
+def test_a_wide_layer_is_rounded_in_slices():
+    """72 MB of doubles would be held ten times over; slices are of 16."""
+    inputs, outputs = 500, 18_000
     draw = np.random.default_rng(0)
     weight = draw.normal(size=(1, inputs, outputs)).astype(np.float32)
     scale = np.abs(weight).max(axis=1, keepdims=True) / 127
-    rows = draw.normal(size=(1, 2000, inputs))
-    moment = rows.transpose(0, 2, 1) @ rows / 2000
+    rows = draw.normal(size=(1, 800, inputs))
+    moment = rows.transpose(0, 2, 1) @ rows / 800
+
+    peak = _peak(learned, weight, scale, moment, 127)
+
+    assert peak <= 12 * (16 << 20) + weight.nbytes // 4
+
+
+def _peak(function, *given):
+    """Return the most bytes of arrays that ``function`` held at once."""
     tracemalloc.start()
-
-    learned(weight, scale, moment, 127)
-
+    function(*given)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak <= 3.5 * moment.nbytes + 12 * (16 << 20) + weight.nbytes // 4
+    return peak

@@ -127,6 +127,17 @@ def test_it_is_measured_once(make):
     assert not second.bench.engine.loaded
 
 
+def test_what_other_code_made_is_measured_again(make, monkeypatch):
+    """A technique may be mended between two releases of the same tools."""
+    make(1.0, 0.8, 0.9, 0.95).nodes(_graph(), STEP)
+    monkeypatch.setattr(stems, "code_of", lambda technique: f"another {technique}")
+
+    second = make(1.0, 1.5, 1.5, 1.5)
+
+    assert second.nodes(_graph(), STEP) == {}
+    assert len(second.bench.engine.loaded) == 4
+
+
 def test_nothing_is_told_of_a_device_that_is_not_here(make):
     """The time of this machine is not its time."""
     far = make(1.0, 0.5, 0.5, 0.5, elsewhere=object())

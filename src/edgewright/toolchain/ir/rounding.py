@@ -143,5 +143,7 @@ def _compensated(weight: Doubles, scale: Doubles, upper: Doubles, qmax: int) -> 
             owed[:, at - start] = gone / upper[:, at, at, None]
             row = upper[:, at, at + 1 : end, None]
             left[:, at + 1 : end] -= row * owed[:, None, at - start]
-        left[:, end:] -= upper[:, start:end, end:].transpose(0, 2, 1) @ owed
+        # In order: the factor is read from behind, which some products are slow at.
+        rows = np.ascontiguousarray(upper[:, start:end, end:])
+        left[:, end:] -= rows.transpose(0, 2, 1) @ owed
     return codes

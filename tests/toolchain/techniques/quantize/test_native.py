@@ -101,13 +101,13 @@ def test_windows_of_a_picture_of_any_size_are_moved_by_one_operator():
     assert np.abs(_run(made, x) - _run(graph, x)).max() <= 1e-5
 
 
-def _resized(scales=(1, 1, 2, 2), sizes=None, **how):
+def _resized(scales=(1, 1, 2, 2), sizes=None, x=MAP, **how):
     named = {"scales": np.array(scales, np.float32)}
     inputs = ["x", "", "scales"]
     if sizes is not None:
         named, inputs = {"sizes": np.array(sizes, np.int64)}, ["x", "", "", "sizes"]
     resize = node("Resize", inputs, ["y"], name="resize", **how)
-    return _graph([resize], named, y=["n", 4, "h", "w"])
+    return _graph([resize], named, x=x, y=["b", 4, "h", "w"])
 
 
 @pytest.mark.parametrize("times", [2, 3, 4])
@@ -144,12 +144,72 @@ def test_by_default_points_are_repeated_too():
         _resized((1, 1, 1, 1)), _resized((1, 1, 0.5, 0.5)),
         _resized(coordinate_transformation_mode="align_corners"),
         _resized(coordinate_transformation_mode="asymmetric", nearest_mode="ceil"),
-        _resized(nearest_mode="floor"),
+        _resized(nearest_mode="floor"), _resized((2, 1, 2, 2)),
+        _resized((2, 1, 2, 2), x=[1, 4, 6, 6]), _resized(sizes=(1, 4, 12, 12)),
+        _resized(sizes=(2, 4, 12, 12), x=[1, 4, 6, 6]),
+        _resized(sizes=(1, 4, 13, 12), x=[1, 4, 6, 6]),
     ],
 )  # fmt: skip
 def test_a_picture_that_is_resized_in_another_way_stays(graph):
-    """Points that are mixed, left out, or do not come as often."""
+    """Points that are mixed, left out, or do not come as often; samples that are repeated."""
     assert in_kernels_of_codes(graph, NONE) is graph
+
+
+@pytest.mark.parametrize("side", [3, 9])
+@pytest.mark.parametrize(
+    ("where", "how"), [("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")]
+)
+def test_twice_the_points_are_not_each_point_twice(where, how, side):
+    """At a scale of 2.1 three points are six and nine are eighteen, some of them thrice."""
+    graph = _resized(
+        (1, 1, 2.1, 2.1), x=["n", 4, side, side], mode="nearest",
+        coordinate_transformation_mode=where, nearest_mode=how,
+    )  # fmt: skip
+
+    assert _run(graph, _draw(1, 4, side, side)).shape == (1, 4, 2 * side, 2 * side)
+    assert in_kernels_of_codes(graph, NONE) is graph
+
+
+def test_sizes_say_it_too():
+    """Where an exporter writes how large it will be instead of how often."""
+    graph = _resized(
+        sizes=(1, 4, 12, 12), x=[1, 4, 6, 6], mode="nearest",
+        coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+    )  # fmt: skip
+
+    made = in_kernels_of_codes(graph, NONE)
+
+    x = _draw(1, 4, 6, 6)
+    assert "Resize" not in made.operators
+    assert np.array_equal(_run(made, x), x.repeat(2, 2).repeat(2, 3))
+
+
+def test_behind_arithmetic_in_floats_a_picture_is_resized_as_it_was():
+    """There are no codes any more that moving rows would be faster with."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], name="conv"),
+        node("Sigmoid", ["a"], ["b"], name="sigmoid"),
+        node("Resize", ["b", "", "scales"], ["y"], name="resize"),
+    ]
+    weights = {"w": _draw(3, 4, 1, 1), "scales": np.array([1, 1, 2, 2], np.float32)}
+    graph = _graph(nodes, weights, y=["n", 3, 12, 12])
+
+    assert in_kernels_of_codes(graph, NONE) is graph
+
+
+def test_an_enlarged_last_answer_is_moved_in_codes():
+    """Copies of rows are no arithmetic, which would be done in floats there."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], name="conv"),
+        node("Resize", ["a", "", "scales"], ["y"], name="resize"),
+    ]
+    weights = {"w": _draw(3, 4, 3, 3), "scales": np.array([1, 1, 2, 2], np.float32)}
+    graph = _graph(nodes, weights, y=["n", 3, 8, 8])
+
+    made = quantize(graph, Samples({"x": _draw(40, 4, 6, 6)}))
+
+    assert not any("behind the last layers" in note for note in made.notes)
+    assert made.graph.proto.graph.node[-1].op_type == "DequantizeLinear"
 
 
 @pytest.mark.parametrize(
@@ -211,4 +271,5 @@ def test_the_wide_layer_computes_in_codes_all_the_way():
     assert np.abs(before - after).mean() < 0.02 * np.abs(before).mean()
     folds = [n for n in made.proto.graph.node if n.op_type == "QuantizeLinear"]
     moved = {n.output[0] for n in made.proto.graph.node if n.op_type == "Transpose"}
+    assert moved
     assert moved <= {n.input[0] for n in folds}

@@ -2,10 +2,10 @@
 
 A kernel of codes gathers the window of every point by itself, as many bytes at a time as
 there are channels: one or three in a picture. Four points of a row together have four times
-the channels, a quarter of the windows, and answer their neighbours at once; where channels
-are last, as engines compute, nothing has to be moved for it. The weights are the same with
-zeros between them, and so are the answers up to rounding. Where the zeros would be more than
-a few of all weights, or the picture is small, the layer stays as it is.
+the channels, fewer windows, and answer their neighbours at once; where channels are last, as
+engines compute, nothing has to be moved for it. The weights are the same with zeros between
+them, and so are the answers up to rounding. Where the zeros would be more than a few of all
+weights, or the picture is small, the layer stays as it is.
 """
 
 from collections.abc import Mapping

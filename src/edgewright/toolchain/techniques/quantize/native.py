@@ -23,6 +23,7 @@ from edgewright.toolchain.ir.edit import Editor
 from edgewright.toolchain.ir.graph import Graph, has_subgraphs
 from edgewright.toolchain.ir.shapes import Shape, shapes_of
 from edgewright.toolchain.techniques.quantize.moves import repeat_points, unfold_blocks
+from edgewright.toolchain.techniques.quantize.tail import behind_the_layers
 
 _PLANE = 4
 # A ConvTranspose that does nothing but what its kernel and strides say.
@@ -51,7 +52,7 @@ def in_kernels_of_codes(graph: Graph, skip: frozenset[str]) -> Graph:
     if has_subgraphs(graph.proto):
         return graph
     editor, shapes = Editor(graph), shapes_of(graph)
-    changed = False
+    changed, floats = False, behind_the_layers(graph)
     for node in list(editor.nodes):
         if node.name in skip or node.domain not in {"", "ai.onnx"}:
             continue
@@ -59,7 +60,7 @@ def in_kernels_of_codes(graph: Graph, skip: frozenset[str]) -> Graph:
             changed |= _pool(editor, node, shapes)
         elif node.op_type == "ConvTranspose":
             changed |= _windows(editor, node, shapes)
-        elif node.op_type == "Resize":
+        elif node.op_type == "Resize" and node.name not in floats:
             changed |= _repeat(editor, node, shapes)
         elif node.op_type == "Transpose":
             changed |= _channels_last(editor, node, shapes)
@@ -91,7 +92,7 @@ def _pool(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
 
 
 def _windows(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
-    """Make a ConvTranspose without overlap a Conv of points and DepthToSpace."""
+    """Make a ConvTranspose without overlap a Conv of points that are moved apart."""
     if not editor.is_weight(node.input[1]) or len(shapes.get(node.input[0], ())) != _PLANE:
         return False
     weight = editor.weight(node.input[1])  # from, to, rows, columns
@@ -127,22 +128,40 @@ def _windows(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
 
 def _repeat(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
     """Make a Resize that repeats points one that copies them."""
-    before, after = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
-    sizes = [size for size in (*before[1:], *after[1:]) if isinstance(size, int)]
     options = {**_NEAREST, **_options(node)}
     how = options["coordinate_transformation_mode"], options["nearest_mode"]
     if options["mode"] != b"nearest" or how not in _REPEATS or options.get("axes") is not None:
         return False
-    if len(before) != _PLANE or len(sizes) != 2 * (_PLANE - 1):
-        return False
-    channels, high, wide, same, higher, wider = sizes
-    times = higher // high
-    if same != channels or (higher, wider) != (high * times, wide * times) or times < 2:
-        return False
     picture, answer = node.input[0], node.output[0]
-    repeat_points(editor, node, (picture, answer), (channels, high, wide), times)
+    before = shapes.get(picture, ())
+    plane = [size for size in before[1:] if isinstance(size, int)]
+    if len(before) != _PLANE or len(plane) != _PLANE - 1:
+        return False
+    times = _times(editor, node, (*before[:1], *plane))
+    if times < 2:
+        return False
+    repeat_points(editor, node, (picture, answer), plane, times)
     editor.remove(node)
     return True
+
+
+def _times(editor: Editor, node: NodeProto, before: Shape) -> int:
+    """Return how often a Resize repeats a point along both sides; 0 where it does not.
+
+    By its scales or its sizes, not by what comes out: 3 points at a scale of 2.1 are 6 too,
+    but not each of them twice.
+    """
+    named = {place: name for place, name in enumerate(node.input) if name}
+    told = editor.values(named.get(2, named.get(3, "")))
+    if told is None or told.shape != (_PLANE,):
+        return 0
+    sizes = told.astype(np.float64)
+    if 2 not in named:
+        if before[0] != int(sizes[0]):
+            return 0
+        sizes /= np.array(before, np.float64)
+    times = int(sizes[2])
+    return times if sizes.tolist() == [1, 1, times, times] else 0
 
 
 def _channels_last(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:

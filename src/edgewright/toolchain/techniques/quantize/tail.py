@@ -17,9 +17,9 @@ _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _ANSWER_FLOATS = frozenset({"Gemm", "MatMul"})
 # What moves or picks codes, or is part of the layer before it.
 _IN_CODES = frozenset({
-    "AveragePool", "Clip", "Concat", "DepthToSpace", "Flatten", "Gather", "GatherElements",
-    "GlobalAveragePool", "MaxPool", "Pad", "Relu", "Reshape", "Resize", "Slice", "Split",
-    "Squeeze", "Transpose", "Unsqueeze",
+    "AveragePool", "Clip", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather",
+    "GatherElements", "GlobalAveragePool", "MaxPool", "Pad", "Relu", "Reshape", "Resize",
+    "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 })  # fmt: skip
 
 
