@@ -4,11 +4,13 @@ from itertools import product
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
-from tests.sim.models import quarters, samples
+from tests.sim.models import model, quarters, samples
 
-from edgewright.core.errors import DataError, QuantizeError, UsageError
+from edgewright.core.errors import DataError, ModelError, QuantizeError, UsageError
 from edgewright.runtime.engines import load_engine
 from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.ir.samples import Samples
@@ -69,6 +71,52 @@ def test_the_result_is_a_model_that_runs(name, settings, graph, images, tmp_path
     info = TECHNIQUES[name]
     most = max([info.moves, *(info.moves_with.get(v, 0.0) for v in settings.values())])
     assert np.abs(before - after).max() <= most * np.abs(before).max()
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_a_graph_with_branches_is_refused_or_answers_the_same(name, settings):
+    """Whichever branch is taken; never is a model left that no engine loads."""
+    x = np.random.default_rng(0).normal(0, 1, (64, 16)).astype(np.float32)
+    graph = _branching()
+
+    try:
+        made = load_technique(name).apply(graph, settings, Samples({"x": x}))
+    except ModelError as error:
+        made = error
+
+    if isinstance(made, ModelError):
+        assert "'branch' holds a graph of its own" in str(made)
+        assert made.hint
+        return
+    before, after = (onnxruntime.InferenceSession(g.to_bytes()) for g in (graph, made.graph))
+    for one in np.split(x[:8], 8):
+        answers = [session.run(None, {"x": one})[0] for session in (before, after)]
+        np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-4)
+
+
+def _branching():
+    """Return a graph whose middle is a layer for sums above 0 and a ReLU for others."""
+    draw = np.random.default_rng(1)
+    wide = helper.make_tensor_value_info("b", TensorProto.FLOAT, None)
+    above = helper.make_graph([helper.make_node("MatMul", ["a", "v"], ["b"])], "a", [], [wide])
+    below = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "b", [], [wide])
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="outer"),
+        helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
+        helper.make_node("Greater", ["s", "zero"], ["c"]),
+        helper.make_node("If", ["c"], ["m"], name="branch", then_branch=above,
+                         else_branch=below),
+        helper.make_node("MatMul", ["m", "u"], ["y"], name="last"),
+    ]  # fmt: skip
+    weights = {n: draw.normal(0, 0.3, (16, 16)).astype(np.float32) for n in "wvu"}
+    return check(
+        model(
+            nodes, {**weights, "zero": np.float32(0)},
+            inputs={"x": (TensorProto.FLOAT, ["n", 16])},
+            outputs={"y": (TensorProto.FLOAT, ["n", 16])},
+        ),
+        "m",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from onnx import TensorProto
 
 from edgewright.core.errors import QuantizeError
-from edgewright.toolchain.ir.graph import Graph
+from edgewright.toolchain.ir.graph import Graph, check_flat
 from edgewright.toolchain.ir.observe import batches, check_samples
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.techniques import Applied, check_nodes, settle, skipped
@@ -68,8 +68,8 @@ def quantize(
 
     Raises:
         UsageError: ``skip`` names a node there is not.
-        QuantizeError: There is nothing to quantize, it is quantized already, an
-            activation is not finite, or the quantizer refuses the graph.
+        QuantizeError: There is nothing to quantize, it is quantized already, it has
+            branches, an activation is not finite, or the quantizer refuses the graph.
         DataError: No samples, or samples that do not fit the inputs.
     """
     if rounding not in _ROUNDINGS:
@@ -138,6 +138,7 @@ class _Quantize:
 
 
 def _check(graph: Graph) -> None:
+    check_flat(graph, QuantizeError)
     for node in graph.proto.graph.node:
         if node.op_type == "DequantizeLinear":
             raise QuantizeError(
