@@ -140,7 +140,7 @@ def test_many_candidates_leave_the_best_in_sight():
             "  fused: 224.3 kB, 0.12 points lost, fail: the first of the plan that passes",
         ),
         (_candidate("fused", best="fused", provisional=False), ""),
-        (Event("left_out", {"name": "a", "reason": "b"}), "  a was not made: b"),
+        (Event("left_out", {"name": "a", "reason": "b"}), "  a was left out: b"),
         (Event("done", {}), ""),
     ],
 )

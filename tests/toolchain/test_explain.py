@@ -195,10 +195,10 @@ def test_a_limit_is_asked_by_its_flag(field, value, flag):
 
 
 def test_what_is_not_there_is_not_explained():
-    """The nearest name, or why it was not made."""
+    """The nearest name, or why it was left out."""
     with pytest.raises(UsageError, match="no candidate 'flaot'") as unknown:
         explain(reports.report(), "out", "flaot")
-    with pytest.raises(UsageError, match="was not made: came out as the same files"):
+    with pytest.raises(UsageError, match="was left out: came out as the same files"):
         explain(reports.report(), "out", "int4-weights")
 
     assert "float" in unknown.value.hint

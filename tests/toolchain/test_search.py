@@ -8,12 +8,19 @@ import time
 from dataclasses import replace
 
 import pytest
+from onnx import helper
 from tests.sim.interrupted import interrupted
 from tests.sim.models import write_data, write_model
 
 from edgewright.core import digest
+from edgewright.core.contract import Contract
+from edgewright.core.evidence import Evidence
+from edgewright.toolchain.measure.latency import RATIO
+from edgewright.toolchain.planner import glance, steps
+from edgewright.toolchain.planner.plan import ROUNDING
 from edgewright.toolchain.planner.workspace import REPORT, read_report
 from edgewright.toolchain.recipe import Order, carry_out
+from edgewright.toolchain.techniques import Applied, load_technique
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +36,10 @@ NAMES = [
     "int4-weights",
     "int4-learned",
 ]
+
+
+# Of what ``made`` asks, the part about answers.
+ANSWERS = Contract(accuracy_drop_bp=200, worst_class_drop_bp=600)
 
 
 def _command(order, out, *more):
@@ -65,16 +76,116 @@ def test_without_a_goal_it_stops_at_the_first_that_holds(made, tmp_path):
     assert report.stopped == f"the first that holds; not tried: {', '.join(NAMES[1:])}"
 
 
-def test_without_limits_everything_is_tried(made, tmp_path):
+def test_without_a_contract_everything_is_tried(made, tmp_path):
     """There is nothing that a first candidate could hold, so balance is the goal."""
     order, _, _ = made
-    free = replace(order.contract, file_bytes=None, p99_us=None)
 
-    report = carry_out(replace(order, goal="auto", contract=free, out=tmp_path / "out"))
+    report = carry_out(replace(order, goal="auto", contract=None, out=tmp_path / "out"))
 
     assert report.recipe.goal == "balanced"
     assert [one.name for one in report.candidates] == NAMES
     assert report.stopped == "all were tried"
+
+
+@pytest.fixture(scope="module")
+def cheapest(made, tmp_path_factory):
+    """Return an order that limits answers only, and the report of it."""
+    folder = tmp_path_factory.mktemp("cheapest")
+    data = write_data(folder / "d.npz", evaluate=700)
+    order = replace(made[0], goal="auto", contract=ANSWERS, data=data, out=folder / "out")
+    return order, carry_out(order)
+
+
+def test_where_only_answers_are_limited_the_cheapest_that_holds_ships(cheapest):
+    """It and the float model answer all samples; the others cost more, which is told."""
+    order, report = cheapest
+
+    asked = [what for what in report.evidence_files if what.startswith("accuracy of ")]
+    cost = {
+        one.name: one.file_bytes * one.figure(RATIO).value for one in report.candidates
+    }  # of what was asked
+    assert report.recipe.goal == ""
+    assert report.stopped.startswith("the cheapest that holds; not tried: ")
+    assert [one.name for one in report.candidates] == ["float", report.chosen]
+    assert sorted(asked) == sorted(f"accuracy of {name}" for name in cost)
+    assert 2 * cost[report.chosen] < cost["float"]
+    assert report.shipped.reason == "the least bytes times latency of 2 that pass"
+    left = set(NAMES) - set(cost)
+    assert left <= set(report.left_out)
+    assert any(
+        f"{report.chosen} holds and costs no more; it takes" in report.left_out[n]
+        for n in left
+    )
+    assert [path.name for path in sorted((order.folder / "candidates").iterdir())] == sorted(
+        cost
+    )
+    _whole(order.folder)
+
+
+def test_the_same_evidence_makes_the_same_folder_by_cost_too(cheapest, tmp_path):
+    """Prices are evidence: a second run takes nothing anew and comes to the same bytes."""
+    order, _ = cheapest
+    again, events = replace(order, out=tmp_path / "out"), []
+    (again.folder / "evidence").mkdir(parents=True)
+    for path in (order.folder / "evidence").iterdir():
+        (again.folder / "evidence" / path.name).write_bytes(path.read_bytes())
+
+    carry_out(again, observe=events.append)
+
+    said = [e.fields["what"] for e in events if e.fields.get("stage") == "measure"]
+    assert said
+    assert all(what.endswith("from stored evidence") for what in said)
+    assert _state(again.folder) == _state(order.folder)
+
+
+EIGHT = ("int8-per-channel", "int8-per-tensor")
+
+
+def _told(one, _baseline, bench, _budget):
+    """Return that what computes in 8 bits takes half the time."""
+    ratio = 5000 if one.plan.name in EIGHT else 10_000
+    return (Evidence(RATIO, ratio, 9, bench.machine, "measured on host", ratio, ratio),)
+
+
+class Spoilt:
+    """A technique, and a model that answers the same to everything."""
+
+    def __init__(self, name):
+        """Do what the technique does first."""
+        self.name = name
+
+    def apply(self, graph, settings, samples=None):
+        """Do it, and take all answers from themselves."""
+        done = load_technique(self.name).apply(graph, settings, samples)
+        proto = done.graph.copy()
+        before = f"before_{len(proto.graph.node)}"
+        for node in proto.graph.node:
+            node.output[:] = [before if n == "logits" else n for n in node.output]
+        proto.graph.node.append(helper.make_node("Sub", [before, before], ["logits"]))
+        return Applied(type(graph)(proto), changed=True, notes=done.notes)
+
+
+def test_what_surely_misses_at_a_glance_is_not_asked_all(made, tmp_path, monkeypatch):
+    """All that rounds is spoilt: cheap, and wrong at once; what is left holds."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        steps, "load_technique", lambda n: Spoilt(n) if n in ROUNDING else load_technique(n)
+    )
+    monkeypatch.setattr(glance, "in_turns", _told)
+    data = write_data(tmp_path / "d.npz", evaluate=700)
+
+    report = carry_out(
+        replace(made[0], goal="auto", contract=ANSWERS, data=data, out=tmp_path / "out")
+    )
+
+    missed = {n for n, why in report.left_out.items() if why.startswith("surely misses")}
+    assert "int4-weights" in missed
+    assert report.chosen in {"float", "fused"}
+    assert not {f"accuracy of {name}" for name in missed} & set(report.evidence_files)
+    # One is asked all the same: of the best in 8 bits, layers could be taken out.
+    judged = {one.name for one in report.candidates} & set(EIGHT)
+    assert len(judged) == 1
+    assert missed >= set(EIGHT) - judged
 
 
 def test_a_spent_budget_ends_it_with_the_best_so_far(made, tmp_path):
@@ -94,14 +205,16 @@ def test_a_spent_budget_ends_it_with_the_best_so_far(made, tmp_path):
     assert NAMES[-1] in report.stopped
 
 
-def test_killed_again_and_again_it_comes_to_its_end(tmp_path):
+@pytest.mark.parametrize("goal", ["size", "auto"])
+def test_killed_again_and_again_it_comes_to_its_end(tmp_path, goal):
     """SIGKILL at random moments: a whole best or none, and nothing is measured twice."""
     draw = random.Random(5)  # noqa: S311  moments, not secrets
     order = Order(model=write_model(tmp_path / "m.onnx"), data=write_data(tmp_path / "d.npz"))
     out = tmp_path / "out"
     measured, best = [], 0
     for _ in range(40):
-        lines, code = _run(_command(order, out), kill_after_s=draw.uniform(1.5, 4.0))
+        command = _command(order, out, "--goal", goal)
+        lines, code = _run(command, kill_after_s=draw.uniform(1.5, 4.0))
         said = [line["what"] for line in lines if line.get("stage") == "measure"]
         taken = [what for what in said if not what.endswith("from stored evidence")]
         # The last one may have been under way.
@@ -114,7 +227,8 @@ def test_killed_again_and_again_it_comes_to_its_end(tmp_path):
             break
 
     assert code == 0
-    assert [one.name for one in _whole(out).candidates] == NAMES
+    tried = [one.name for one in _whole(out).candidates]
+    assert tried == NAMES if goal == "size" else tried[0] == "float" and len(tried) >= 2
     assert len(measured) == len(set(measured))
     assert set(measured) <= set(read_report(out).evidence_files)
     assert not (out / ".work").exists()

@@ -20,7 +20,7 @@ HELP = "say in sentences why a candidate ships and why the others do not"
 
 _WIDTH = 100
 _GLUE = "\0"
-_MARKS = {"pass": "\u2713", "fail": "\u2717", "inconclusive": "?", "not made": "-"}
+_MARKS = {"pass": "\u2713", "fail": "\u2717", "inconclusive": "?", "left out": "-"}
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:

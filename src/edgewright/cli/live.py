@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from edgewright.toolchain.recipe import Event, Observer
 
-_MARKS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "not made": "dim"}
+_MARKS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "left out": "dim"}
 _FIGURES, _ALWAYS = ("size", "speed", "p99", "lost"), ("size",)
 _NARROW = 68  # columns below which there is only room for sizes
 _ROOMY = 110  # columns from which reasons are shown too
@@ -53,7 +53,7 @@ class Board:
         clock: Seconds that only grow.
         stage: The last one that began.
         rows: Candidates as they were told last, by name.
-        left_out: Why candidates were not made, by name.
+        left_out: Why candidates were left out, by name.
         best: Name of the best so far.
         workers: What was said of them last.
         quiet: Whether drawing would disturb what goes on.
@@ -73,7 +73,7 @@ class Board:
         fields = event.fields
         if event.kind == "stage":
             self.stage, self._told = dict(fields), self.clock()
-            self.quiet = str(fields["what"]).startswith("latency of ")
+            self.quiet = str(fields["what"]).startswith(("latency of ", "price of "))
         elif event.kind == "candidate":
             self.rows[fields["name"]] = fields
             self._lead(fields["best"])
@@ -168,7 +168,7 @@ def draw(board: Board, width: int, height: int) -> "RenderableType":
     if hidden:
         parts.append(Text(f"and {hidden} more before", style="dim"))
     for name, why in board.left_out.items():
-        parts.append(Text(f"  {name} was not made: {why}", style="dim", no_wrap=True,
+        parts.append(Text(f"  {name} was left out: {why}", style="dim", no_wrap=True,
                           overflow="ellipsis"))  # fmt: skip
     parts.append(Text(first, style="bold", no_wrap=True, overflow="ellipsis"))
     parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in rest]
@@ -228,7 +228,7 @@ def line(event: "Event") -> str:
         )
         return f"{place}{fields['stage']}: {fields['what']}{left}"
     if event.kind == "left_out":
-        return f"  {fields['name']} was not made: {fields['reason']}"
+        return f"  {fields['name']} was left out: {fields['reason']}"
     if event.kind == "workers":
         return f"workers: {fields['what']}"
     if event.kind != "candidate" or not fields["provisional"]:

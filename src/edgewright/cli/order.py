@@ -127,7 +127,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         "--goal",
         choices=("auto", "balanced", "battery", "size", "speed"),
         help="what is best among all that hold the contract; auto: the first that holds "
-        "it, or balanced where nothing is limited",
+        "it, where it limits answers only the cheapest, or balanced where nothing is asked",
     )
     group.add_argument(
         "--budget", metavar="TIME", help="begin nothing else after this, like 10m"
@@ -167,6 +167,7 @@ def read_order(args: argparse.Namespace) -> "Order":
         )
     path = args.project or (PROJECT if PROJECT.exists() else None)
     project = load_project(path) if path else Project()
+    limits = {**project.contract, **_asked(args)}
     base = path.parent if path else Path()
     return Order(
         model=args.model,
@@ -176,7 +177,7 @@ def read_order(args: argparse.Namespace) -> "Order":
         data=args.data or _data(base, project.data.path),
         device=args.device,
         reference=args.reference or _beside(base, project.model.reference),
-        contract=from_table({**project.contract, **_asked(args)}),
+        contract=from_table(limits) if limits else None,
         out=args.out,
         quantization=args.quantization or project.recipe.quantization,
         precision={**project.recipe.precision, **_pins(args.precision)},

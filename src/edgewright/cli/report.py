@@ -44,7 +44,7 @@ def text(report: "Report", folder: Path) -> str:
         for f in report.shipped.findings
     ]
     reasons = [f"  {one.name}: {one.reason}" for one in report.candidates]
-    reasons += [f"  {name}: not made: {why}" for name, why in report.left_out.items()]
+    reasons += [f"  {name}: left out: {why}" for name, why in report.left_out.items()]
     parts = [
         f"{report.recipe.model} on {report.device.title}: {report.outcome}",
         headline(report),

@@ -62,7 +62,7 @@ class Event:
     search has ended, since measuring again and later candidates may change a decision.
     ``workers`` says ``what`` is to be said of those who work ahead, how many ``steps`` and
     ``answers`` they delivered and what was ``lost``, so far. ``left_out`` says why a
-    candidate was not made; ``done`` how it all ended.
+    candidate was not judged; ``done`` how it all ended.
 
     Attributes:
         kind: stage, candidate, workers, left_out or done.
@@ -206,7 +206,8 @@ def optimize(
         model: An ONNX model, or anything ``sources.bring`` makes ONNX of.
         data: Real inputs, in a form that ``Order`` names.
         reference: The model whose answers count; ``model`` itself when None.
-        contract: What must hold; the default limits only the accuracy lost.
+        contract: What must hold; the default limits only the accuracy lost, and everything
+            is tried, while one that is given ends the search at the cheapest that holds it.
         out: The folder to make; ``out/<stem of the model>`` when None.
         force: Overwrite what was made from other inputs.
         measure_again: Take measurements anew that an earlier run left in ``out``.
@@ -223,7 +224,7 @@ def optimize(
         model=model,
         data=data,
         reference=Path(reference) if reference is not None else None,
-        contract=contract or Contract(),
+        contract=contract,
         out=Path(out) if out is not None else None,
         **wishes,
     )
@@ -283,7 +284,7 @@ def _write(work: Path, folder: Path, given: Inputs, plan: Plan, report: Report) 
         workspace.PAGE: page(report).encode(),
         workspace.REPORT: to_bytes(report),
     }
-    workspace.commit(work, folder, documents, report.evidence_files.values())
+    workspace.commit(work, folder, documents, workspace.files_of(report))
 
 
 def _unseen(_event: Event) -> None:
@@ -322,6 +323,7 @@ class _Run:
         engine = load_engine(given.plan.engine)
         ground = lay(given, engine, work, self.stage)
         search = self._search(given, _bench(given, engine, ground), work, ledger)
+        search.glance = ground.glance
         # A run that was killed had come further for a while: it is not taken back.
         before = workspace.tried(self.order.folder, given.recipe)
 

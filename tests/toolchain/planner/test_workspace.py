@@ -21,6 +21,11 @@ RECIPE = Recipe(
 )  # fmt: skip
 
 
+NAMED = {
+    f"{folder}/file" for folder in (workspace.EVIDENCE, workspace.CANDIDATES, workspace.GOLDEN)
+}
+
+
 def _fill(work, text):
     for name in (workspace.EVIDENCE, workspace.CANDIDATES, workspace.GOLDEN):
         (work / name).mkdir(exist_ok=True)
@@ -43,7 +48,7 @@ def _state(folder):
 def _run(folder, text):
     with workspace.workspace(folder) as work:
         _fill(work, text)
-        workspace.commit(work, folder, _documents(text), ["file"])
+        workspace.commit(work, folder, _documents(text), NAMED)
 
 
 def test_a_second_run_replaces_the_first(tmp_path):
@@ -114,7 +119,7 @@ def test_an_interrupt_waits_until_the_folder_is_whole(tmp_path):
             _fill(work, "one")
             with workspace._uninterrupted():
                 os.kill(os.getpid(), signal.SIGINT)
-                workspace.commit(work, folder, _documents("one"), ["file"])
+                workspace.commit(work, folder, _documents("one"), NAMED)
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
@@ -172,7 +177,7 @@ def test_stopped_at_any_call_a_report_has_all_its_files(tmp_path, first):
         _fill(work, "two")
         try:
             with failing(folder, at, from_then_on=True) as calls:
-                workspace.commit(work, folder, _documents("two"), ["file"])
+                workspace.commit(work, folder, _documents("two"), NAMED)
         except StorageError:
             pass
         else:
@@ -192,10 +197,11 @@ def test_a_report_of_the_same_files_is_never_gone(tmp_path):
         work = tmp_path / f"{at}-work"
         work.mkdir()
         _fill(work, "one")
-        (work / workspace.CANDIDATES / "more").write_text("one")
+        more = f"{workspace.CANDIDATES}/more"
+        (work / more).write_text("one")
         try:
             with failing(folder, at, from_then_on=True) as calls:
-                workspace.commit(work, folder, _documents("one"), ["file"])
+                workspace.commit(work, folder, _documents("one"), {*NAMED, more})
         except StorageError:
             assert (folder / workspace.REPORT).exists()
             assert _whole(folder)
@@ -204,15 +210,16 @@ def test_a_report_of_the_same_files_is_never_gone(tmp_path):
             break
 
 
-def test_evidence_nobody_relies_on_is_not_taken_along(tmp_path):
-    """What a killed run measured of other inputs stays out of the folder."""
+@pytest.mark.parametrize("kind", [workspace.EVIDENCE, workspace.CANDIDATES])
+def test_what_no_report_relies_on_is_not_taken_along(tmp_path, kind):
+    """What a killed run measured of other inputs, or nobody asked, stays out of the folder."""
     folder = tmp_path / "out"
     with workspace.workspace(folder) as work:
         _fill(work, "one")
-        (work / workspace.EVIDENCE / "other").write_text("of other inputs")
-        workspace.commit(work, folder, _documents("one"), ["file"])
+        (work / kind / "other").write_text("of other inputs")
+        workspace.commit(work, folder, _documents("one"), NAMED)
 
-    assert [path.name for path in (folder / workspace.EVIDENCE).iterdir()] == ["file"]
+    assert [path.name for path in (folder / kind).iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

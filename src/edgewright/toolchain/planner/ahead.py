@@ -70,11 +70,16 @@ class Workers(Protocol):
 class Ahead:
     """Nobody works ahead; and what whoever does is asked for."""
 
-    def look(self, candidates: Sequence[CandidatePlan]) -> None:
-        """Begin work for the next of ``candidates``, the first of which is next in turn."""
+    def look(self, candidates: Sequence[CandidatePlan], *, ask: bool = True) -> None:
+        """Begin work for the next of ``candidates``, the first of which is next in turn.
 
-    def bring(self, candidate: CandidatePlan) -> None:
-        """Put what was done of ``candidate`` where it is found."""
+        Args:
+            candidates: What may come next.
+            ask: Whether they will be asked all evaluation samples, as far as is known.
+        """
+
+    def bring(self, candidate: CandidatePlan, *, ask: bool = True) -> None:
+        """Put what was done of ``candidate`` where it is found; ``ask`` as in ``look``."""
 
     def probe(self, plans: Sequence[CandidatePlan], first: int) -> None:
         """Begin to ask ``plans`` the ``first`` calibration samples."""
@@ -147,7 +152,7 @@ class Crew(Ahead):
         noun = "worker" if count == 1 else "workers"
         self.tell(f"{count} {noun} on {self.workers.address}")
 
-    def look(self, candidates: Sequence[CandidatePlan]) -> None:
+    def look(self, candidates: Sequence[CandidatePlan], *, ask: bool = True) -> None:
         """Begin work for as many candidates as there are workers, and one more."""
         self._collect()
         if not self.workers.count:
@@ -155,7 +160,7 @@ class Crew(Ahead):
         for candidate in candidates[: self.workers.count + 1]:
             if candidate.name not in self._asked:
                 known = partial(self.measured, candidate.name)
-                self._begin(candidate, known, len(self.samples))
+                self._begin(candidate, known, len(self.samples) if ask else 0)
 
     def probe(self, plans: Sequence[CandidatePlan], first: int) -> None:
         """Begin to ask what candidates might be put together from."""
@@ -163,13 +168,13 @@ class Crew(Ahead):
         for plan in plans if self.workers.count else ():
             self._begin(plan, lambda _files: False, count, first=count)
 
-    def bring(self, candidate: CandidatePlan) -> None:
+    def bring(self, candidate: CandidatePlan, *, ask: bool = True) -> None:
         """Wait for the steps of ``candidate`` that are under way."""
         self._turn = _path(candidate.steps)
         self._await_steps()
         if candidate.name not in self._asked:
             # What could not be told before may be told of what came now.
-            self.look([candidate])
+            self.look([candidate], ask=ask)
             self._await_steps()
 
     def _await_steps(self) -> None:
@@ -208,7 +213,7 @@ class Crew(Ahead):
         Args:
             one: The candidate.
             known: Whether the answers are known, by the digest of the files.
-            count: How many samples it is asked.
+            count: How many samples it is asked; its steps are all that is wanted where 0.
             first: The same where it is calibration samples.
         """
         try:
@@ -218,7 +223,7 @@ class Crew(Ahead):
                 return
             self._asked.add(one.name)
             under_way = self._steps(one, graph, done)
-            if under_way < len(one.steps):
+            if under_way < len(one.steps) or not count:
                 # The rest waits for what is under way: it is looked at again.
                 self._asked.discard(one.name)
                 return

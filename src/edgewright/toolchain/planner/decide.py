@@ -4,7 +4,8 @@ A candidate is chosen when the contract passes on evidence and it is not slower 
 the float baseline beyond noise. Among those the goal decides: ``size`` takes the
 smallest, ``speed`` the fastest, ``balanced`` the one whose bytes times latency are
 least, each against the baseline's, ``battery`` the one with the least energy an answer, which
-goes by latency where no meter tells it. Without a goal it is the first of the plan.
+goes by latency where no meter tells it. Without a goal it is the first of the plan, or the
+cheapest, which is the balanced one, where only answers and bundles are limited.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ SLOWER_BP = 10_100
 
 # Known only when the bundle is written; ``pack`` measures and judges them.
 PACKED = ("transport_bytes", "storage_bytes")
+
+# What is cheap on a device: few bytes and little time, as far as either may replace the other.
+CHEAP = "balanced"
 
 _EXACT = frozenset({"parsed"})
 
@@ -78,6 +82,25 @@ class Rules:
     accept_estimates: bool = False
     goal: str = ""
 
+    @property
+    def aim(self) -> str:
+        """What decides among candidates that hold, see ``aim_of``."""
+        return aim_of(self.goal, self.contract)
+
+    @property
+    def by_cost(self) -> bool:
+        """Whether the cheapest that holds is looked for, and nothing beyond it."""
+        return not self.goal and bool(self.aim)
+
+
+def aim_of(goal: str, contract: Contract) -> str:
+    """Return what decides among candidates that hold: a goal, or empty for the plan's order.
+
+    Where no quantity of a candidate is limited the float model would be the first that
+    holds, so what is cheap goes first.
+    """
+    return goal or ("" if set(contract.limits()) - set(PACKED) else CHEAP)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -107,12 +130,12 @@ def decide(candidates: Sequence[Known], rules: Rules) -> Decision:
         reasons[known.name] = _against(known, verdicts[known.name], rules)
         if not reasons[known.name]:
             fit.append(known)
-    if rules.goal:
-        fit.sort(key=lambda known: objective(known, rules.goal))
+    if rules.aim:
+        fit.sort(key=lambda known: objective(known, rules.aim))
     for known in fit[1:]:
-        reasons[known.name] = _behind(known, fit[0], rules.goal)
+        reasons[known.name] = _behind(known, fit[0], rules.aim)
     if fit:
-        reasons[fit[0].name] = _ahead(len(fit), rules.goal)
+        reasons[fit[0].name] = _ahead(len(fit), rules.aim)
         return Decision(Outcome.PASS, fit[0].name, verdicts, reasons, None)
     allowed = [c for c in candidates if c.choosable]
     undecided = any(verdicts[c.name].outcome is Outcome.INCONCLUSIVE for c in allowed)

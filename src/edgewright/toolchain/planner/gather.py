@@ -78,14 +78,14 @@ def gather(
         observe: Is told what is measured, before it is.
     """
     name = one.plan.name
-    about = _about(name, one.sha256, bench)
+    key = about(name, one.sha256, bench)
 
     def obtain(
         kind: str, more: Mapping[str, str], take: Callable[[], Measurement]
     ) -> Measurement:
-        return ledger.obtain(kind, {**about, **more}, take, of=name, observe=observe)
+        return ledger.obtain(kind, {**key, **more}, take, of=name, observe=observe)
 
-    counts = obtain("accuracy", _against(bench), lambda: _accuracy(one, bench)).counts[name]
+    counts = obtain("accuracy", against(bench), lambda: _accuracy(one, bench)).counts[name]
     exact = sizes.file_bytes(one.model.parent, bench.machine)
     known = Known(name, one.plan.choosable, (exact,), counts)
     if not worth(known):
@@ -102,14 +102,16 @@ def gather(
 
 def judged(name: str, sha256: str, bench: Bench, ledger: Ledger) -> bool:
     """Return whether the answers of a candidate, by the digest of its files, are known."""
-    return ledger.known("accuracy", {**_about(name, sha256, bench), **_against(bench)})
+    return ledger.known("accuracy", {**about(name, sha256, bench), **against(bench)})
 
 
-def _about(name: str, sha256: str, bench: Bench) -> dict[str, object]:
+def about(name: str, sha256: str, bench: Bench) -> dict[str, object]:
+    """Return what every measurement of a candidate is found again by."""
     return {"models": {name: sha256}, "machine": bench.machine, "tools": dict(bench.tools)}
 
 
-def _against(bench: Bench) -> dict[str, str]:
+def against(bench: Bench) -> dict[str, str]:
+    """Return what its answers are compared with, and how."""
     return {
         "data": bench.data.sha256, "reference": bench.reference_sha256,
         "metric": bench.metric_name,
@@ -161,6 +163,14 @@ def _accuracy(one: Made, bench: Bench) -> Measurement:
 
 
 def _latency(one: Made, baseline: Made, bench: Bench) -> Measurement:
+    figures = in_turns(one, baseline, bench, bench.budget)
+    return Measurement("", "", figures={one.plan.name: figures})
+
+
+def in_turns(
+    one: Made, baseline: Made, bench: Bench, budget: latency.Budget
+) -> tuple[Evidence, ...]:
+    """Return the latency of a candidate, measured in turns with the baseline."""
     bench.ahead.rest()
     with ExitStack() as stack:
         sessions = {}
@@ -173,9 +183,9 @@ def _latency(one: Made, baseline: Made, bench: Bench) -> Measurement:
             bench.data.evaluate,
             baseline=baseline.plan.name,
             machine=bench.machine,
-            budget=bench.budget,
+            budget=budget,
         )
-    return Measurement("", "", figures={one.plan.name: figures[one.plan.name]})
+    return figures[one.plan.name]
 
 
 def _footprint(one: Made, bench: Bench) -> Measurement:

@@ -20,6 +20,7 @@ from edgewright.toolchain.measure import accuracy, doubts, metrics
 from edgewright.toolchain.measure.accuracy import Answers
 from edgewright.toolchain.measure.doubts import Doubt
 from edgewright.toolchain.measure.metrics import Metric
+from edgewright.toolchain.planner.glance import Glance, few
 from edgewright.toolchain.planner.inputs import Inputs
 from edgewright.toolchain.planner.values import CoverageLine, DoubtLine, GoldenIndex
 from edgewright.toolchain.planner.workspace import GOLDEN
@@ -37,12 +38,14 @@ class Ground:
         golden: The golden samples, on disk.
         doubts: What is doubtful about the data, and was accepted or is only told.
         coverage: Samples of each class, where answers are classes.
+        glance: What a candidate is asked first where the cheapest is looked for.
     """
 
     metric: Metric
     golden: GoldenIndex
     doubts: tuple[DoubtLine, ...]
     coverage: tuple[CoverageLine, ...]
+    glance: Glance | None
 
 
 def lay(given: Inputs, engine: Engine, work: Path, say: Callable[[str, str], None]) -> Ground:
@@ -61,7 +64,8 @@ def lay(given: Inputs, engine: Engine, work: Path, say: Callable[[str, str], Non
     found, coverage = _look(given, engine, reference)
     _refuse(found, given.recipe.trusted)
     lines = tuple(DoubtLine(d.name, d.detail, d.name in given.recipe.trusted) for d in found)
-    return Ground(metric, _write_golden(work, engine, given, metric), lines, coverage)
+    glance = few(given.recipe.metric, data, outputs, reference)
+    return Ground(metric, _write_golden(work, engine, given, metric), lines, coverage, glance)
 
 
 def _look(

@@ -54,11 +54,13 @@ class Order:
             parquet table, or ``module:callable``; None with ``allow_synthetic`` only.
         device: ``host`` for this machine, or a name in the catalogue.
         reference: The model whose answers count; the model itself when None.
-        contract: What must hold.
+        contract: What must hold; None where nobody asked, which means the default.
         out: The folder to make; ``out/<stem of the model>`` when None.
         quantization: ``auto``, ``none``, or ``int8``, ``int4``, ``fp16`` or an error.
-        goal: ``size``, ``speed``, ``battery`` or ``balanced``; ``auto`` is ``balanced``
-            where the contract limits no quantity, else the first that holds it.
+        goal: ``size``, ``speed``, ``battery`` or ``balanced``; ``auto`` is none of them
+            where there is a contract, and the first that holds it ships: the cheapest where
+            it limits answers only, else the gentlest. Where there is none, it is
+            ``balanced``.
         budget_s: Seconds after which no other candidate is begun; 0 for no end.
         policy: Limits for the trial on a device.
         keys: What the arrays of ``data`` are called.
@@ -82,7 +84,7 @@ class Order:
     data: str | Path | None
     device: str = HOST
     reference: Path | None = None
-    contract: Contract = field(default_factory=Contract)
+    contract: Contract | None = None
     out: Path | None = None
     quantization: str = "auto"
     goal: str = AUTO
@@ -202,7 +204,7 @@ def read(order: Order) -> Inputs:
         reference_sha256=sha256 if reference == model else source_digest(reference),
         data_sha256=data.sha256,
         device=order.device,
-        contract=order.contract,
+        contract=order.contract or Contract(),
         policy=order.policy,
         classes=data.classes,
         tools={name: version(name) for name in _TOOLS},
@@ -264,10 +266,10 @@ def _parity_samples(path: Path, key: str) -> Mapping[str, npt.NDArray[np.generic
 
 
 def _goal(order: Order) -> str:
-    """Return what is searched for; nothing where a contract's limits say it all."""
+    """Return what is searched for; nothing where a contract says it all."""
     if order.goal != AUTO:
         return order.goal
-    return "" if order.contract.limits() else "balanced"
+    return "balanced" if order.contract is None else ""
 
 
 def _machine(name: str, kind: DeviceProfile) -> Machine:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewright.core import canonical, digest
-from edgewright.core.errors import QuantizeError
+from edgewright.core.errors import EngineError, ModelError
 from edgewright.core.evidence import Evidence
 from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.measure import accuracy
@@ -247,7 +247,7 @@ class Mixer:
                 of=f"{self.base.name} {digest.of_bytes(canonical.encode(about))[-8:]}",
                 observe=lambda _: None,
             )
-        except QuantizeError:
+        except (EngineError, ModelError):  # it cannot be made, or not be run
             self.evaluations -= 1
             return inf
         (figure,) = measured.figures["probe"]

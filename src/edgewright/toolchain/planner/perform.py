@@ -69,7 +69,7 @@ class Workshop:
             for nothing.
         helped: Whether somebody works ahead, whose steps come into the cache.
         made: What was made, in order.
-        left_out: What was not made, and why.
+        left_out: What was not made, or will not be judged, and why.
     """
 
     plan: Plan

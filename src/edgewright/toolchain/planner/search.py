@@ -2,7 +2,8 @@
 
 Without a goal the search ends at the first candidate that holds the contract; with one
 it goes on until all are tried or the budget is spent. A first Ctrl-C ends it like a
-spent budget: what was tried is judged and written.
+spent budget: what was tried is judged and written. Where only answers are limited the
+cheapest goes first (``glance``).
 
 Where every candidate that computes in 8 bits misses by its answers, one more is put together
 layer by layer (``mixed``).
@@ -13,16 +14,18 @@ that is too large is not even asked before that, apart from the baseline. Where 
 weights are too large down to int8, layers get forms of their own (``sized``).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
+from typing import TypeVar
 
 from edgewright.core.contract import Outcome
 from edgewright.core.errors import EngineError, ModelError, ParityError, QuantizeError
 from edgewright.toolchain.measure.sizes import size_of
 from edgewright.toolchain.planner.decide import Decision, Known, Rules, decide, verdict_on
 from edgewright.toolchain.planner.gather import Bench, gather
+from edgewright.toolchain.planner.glance import ANSWERS, Glance, Prices
 from edgewright.toolchain.planner.ledger import Ledger
 from edgewright.toolchain.planner.mixed import COMPUTES, Mixer
 from edgewright.toolchain.planner.perform import Made, Workshop, check_float
@@ -30,13 +33,15 @@ from edgewright.toolchain.planner.sized import SIZED, Fitted, Sizer
 from edgewright.toolchain.planner.values import CandidatePlan, LayerReport, Plan
 
 LEARNED, MIXED, COARSEST = "int8-learned", "int8-mixed", "int4-weights"
-# Limits on answers, which fewer layers in 8 bits can help.
-ANSWERS = frozenset({"accuracy_drop", "worst_class_drop", "retention"})
 
+_T = TypeVar("_T")
 _ATTEMPTS = 3
+# About what the layers that are taken out of an 8-bit candidate cost.
+_MIXED_COSTS = 1.25
 _BP = 10_000
 
 ALL, FIRST, INTERRUPTED = "all were tried", "the first that holds", "it was interrupted"
+CHEAPEST = "the cheapest that holds"
 
 
 @dataclass(slots=True)
@@ -55,11 +60,12 @@ class Search:
         made: What was made and measured, in order.
         now: What is known of each.
         before: The same by the measurements that were replaced.
-        aside: What was made and is too large; it is judged only if nothing holds.
+        aside: What was made and surely misses; it is judged only if nothing holds.
         stopped: Why it ended; empty while it goes on.
         layers: What became of each layer, by candidate that was put together from them.
         folder: For files that are asked once.
         pinned: Layers, by name or pattern, that the recipe says the form of.
+        glance: What is asked of a candidate first where the cheapest is looked for.
     """
 
     plan: Plan
@@ -72,12 +78,24 @@ class Search:
     say: Callable[[str, str], None]
     folder: Path
     pinned: frozenset[str] = frozenset()
+    glance: Glance | None = None
     made: list[Made] = field(default_factory=list)
     now: list[Known] = field(default_factory=list)
     before: list[Known] = field(default_factory=list)
     aside: list[Made] = field(default_factory=list)
     stopped: str = ""
     layers: dict[str, tuple[LayerReport, ...]] = field(default_factory=dict)
+    _prices: Prices | None = None
+    _ready: dict[str, Made] = field(default_factory=dict)
+    _left: list[str] = field(default_factory=list)
+    _started: float = 0.0
+
+    @property
+    def prices(self) -> Prices:
+        """What candidates cost, as far as somebody looked."""
+        if self._prices is None:
+            self._prices = Prices(self.bench, self.ledger, self.rules, self.glance)
+        return self._prices
 
     def run(self, better: Callable[[], None], tried: Callable[[str], None]) -> None:
         """Try candidates until there is a reason to stop.
@@ -90,22 +108,25 @@ class Search:
             QuantizeError: Nothing that may be chosen could be made.
             ParityError: A written float model answers differently from the source.
         """
-        started, best = monotonic(), ""
+        self._started, best = monotonic(), ""
         try:
-            for name in self._names():
+            for name in self._by_cost() if self.rules.by_cost else self._names():
                 self._try(name)
                 tried(name)
                 found = self._best()
                 if found and found != best:
                     best = found
                     better()
-                self.stopped = self._enough(best, monotonic() - started)
+                self.stopped = self.stopped or self._enough(best)
                 if self.stopped:
                     break
+            for name in self._left:
+                tried(name)
             self.workshop.check_any()
-            if not self.stopped and self._mix(monotonic() - started, tried):
+            if self._may_mix() and self._mix(tried):
                 better()
             self._complete()
+            self._put_in_order()
         except KeyboardInterrupt:
             if not best:
                 raise
@@ -138,6 +159,67 @@ class Search:
                 yield SIZED
             yield candidate.name
 
+    def _by_cost(self) -> Iterator[str]:
+        """Yield what to try, the cheapest in front, until one holds; the float model first.
+
+        Each is made and glanced at before the second is asked for all its answers, but for
+        one that is long to make and costs what another does.
+        """
+        baseline, *rest = self.plan.candidates
+        yield baseline.name
+        prices = self.prices
+        prices.known[baseline.name] = self.now[0]
+        plans = {candidate.name: candidate for candidate in rest}
+        for place, candidate in enumerate(rest):
+            self.bench.ahead.look(rest[place:], ask=False)
+            if not prices.like(candidate, plans) and not self._look(candidate):
+                yield candidate.name
+            if self._is_spent():
+                break
+        if self._best():
+            self.stopped = self._over_budget()
+            if self.stopped:
+                return
+        waiting = [name for name in plans if name in prices.known]
+        while name := prices.next(waiting, self._best()):
+            if name not in self._ready and self._look(plans[name]):
+                continue  # its own answers may put it further behind
+            waiting.remove(name)
+            if name in self._ready:
+                self._doubt(name)
+            yield name
+        if waiting:
+            self._leave(waiting, self._best())
+
+    def _doubt(self, name: str) -> None:
+        """Set a candidate aside that surely misses, else let workers ask it."""
+        if why := self.prices.hopeless(name):
+            self._set_aside(self._ready.pop(name), why)
+        else:
+            self.bench.ahead.bring(self._ready[name].plan)
+
+    def _look(self, candidate: CandidatePlan) -> bool:
+        """Make a candidate and glance at it; return whether it is there to be asked."""
+        one = self._make(candidate, ask=False)
+        if one is None:
+            return False
+
+        def look() -> Made:
+            self.prices.look(one, self.made[0], lambda what: self.say("measure", what))
+            return one
+
+        seen = self._using(one, look)
+        if seen is not None:
+            self._ready[candidate.name] = seen
+        return seen is not None
+
+    def _leave(self, names: Sequence[str], best: str) -> None:
+        """Say why nothing else is asked for its answers."""
+        self.stopped = f"{CHEAPEST}; not tried: {', '.join(names)}"
+        for name in names:
+            self.workshop.left_out[name] = self.prices.behind(name, best)
+            self._left.append(name)
+
     def _fitted(self, base: CandidatePlan) -> Fitted | None:
         """Return weights layer by layer within the limit, if nothing finer holds it."""
         limit = self.rules.contract.file_bytes
@@ -151,21 +233,40 @@ class Search:
             return None
 
     def _try(self, name: str) -> None:
+        if name in self.workshop.left_out:  # as soon as it was looked at
+            return
         candidate = next(c for c in self.plan.candidates if c.name == name)
-        self.say("make", name)
-        self.bench.ahead.bring(candidate)
-        one = self.workshop.make(candidate)
+        one = self._ready.pop(name, None) or self._make(candidate)
         if one is None:
             return
-        self.say("check", f"{name} against the model")
-        try:
+        if self.made and (why := self._too_large(one)):
+            self._set_aside(one, why)
+            return
+        # The first is the baseline, which the others are compared with.
+        worth = self._may_hold if self.made else _always
+        taken = self._using(one, lambda: self._gather(one, worth=worth))
+        if taken is not None:
+            self._keep(one, taken)
+
+    def _make(self, candidate: CandidatePlan, *, ask: bool = True) -> Made | None:
+        """Return a candidate that was made and checked, None where it was left out."""
+        self.say("make", candidate.name)
+        self.bench.ahead.bring(candidate, ask=ask)
+        one = self.workshop.make(candidate)
+        if one is None:
+            return None
+        self.say("check", f"{candidate.name} against the model")
+
+        def check() -> Made:
             check_float(one, self.bench.engine, self.source, self.bench.data.evaluate)
-            if self.made and (why := self._too_large(one)):
-                self.workshop.left_out[name] = why
-                self.aside.append(one)
-                return
-            # The first is the baseline, which the others are compared with.
-            now, before = self._gather(one, worth=self._may_hold if self.made else _always)
+            return one
+
+        return self._using(one, check)
+
+    def _using(self, one: Made, do: Callable[[], _T]) -> _T | None:
+        """Return what ``do`` does; None where that shows that ``one`` is of no use."""
+        try:
+            return do()
         except ParityError:
             raise
         except (EngineError, ModelError) as error:
@@ -173,10 +274,22 @@ class Search:
                 raise
             # Written is not run: what cannot answer here is no candidate, and the others are.
             self.workshop.drop(one, f"what was written cannot be used: {error}")
-            return
+            return None
+
+    def _keep(self, one: Made, taken: tuple[Known, Known]) -> None:
         self.made.append(one)
-        self.now.append(now)
-        self.before.append(before)
+        self.now.append(taken[0])
+        self.before.append(taken[1])
+
+    def _set_aside(self, one: Made, why: str) -> None:
+        self.workshop.left_out[one.plan.name] = why
+        self.aside.append(one)
+
+    def _ask_after_all(self, one: Made) -> None:
+        """Judge what was set aside."""
+        self.aside.remove(one)
+        del self.workshop.left_out[one.plan.name]
+        self._keep(one, self._gather(one, worth=self._may_hold))
 
     def _too_large(self, one: Made) -> str:
         """Return why a candidate need not answer anything; empty if it is not too large."""
@@ -199,10 +312,13 @@ class Search:
         findings = verdict_on(known, self.rules).findings
         return all(finding.outcome is not Outcome.FAIL for finding in findings)
 
-    def _mix(self, spent_s: float, tried: Callable[[str], None]) -> bool:
+    def _mix(self, tried: Callable[[str], None]) -> bool:
         """Put a candidate together layer by layer where 8-bit ones miss by answers alone."""
+        if self._is_spent():
+            return False
+        self._take_least()
         base = self._to_mix()
-        if base is None or (self.budget_s and spent_s > self.budget_s):
+        if base is None:
             return False
         mixer = Mixer(
             base.plan, self.workshop, self.bench, self.ledger, self.made[0], self.folder,
@@ -243,13 +359,38 @@ class Search:
         made = self.made[-1]
         return made if made.plan.name == LEARNED else None
 
+    def _may_mix(self) -> bool:
+        """Return whether it is worth it to look for layers: nothing as good holds yet."""
+        if not self.stopped.startswith(CHEAPEST):
+            return not self.stopped
+        costs = [
+            self.prices.cost(one.plan.name)
+            for one in (*self.made, *self.aside)
+            if _computes(one)
+        ]
+        # What is put together costs more than what it is made from.
+        return bool(costs) and self.prices.cost(self._best()) > _MIXED_COSTS * min(costs)
+
+    def _take_least(self) -> None:
+        """Judge the 8-bit candidate that loses least at a glance, where all were set aside."""
+        if any(map(_computes, self.made)):
+            return
+        counts = {
+            one.plan.name: self.prices.known[one.plan.name].counts
+            for one in self.aside
+            if one.plan.name in self.prices.known and _computes(one)
+        }
+        if counts:
+            least = min(counts, key=lambda name: counts[name][0].loss().estimate)
+            self._ask_after_all(next(one for one in self.aside if one.plan.name == least))
+
     def _to_mix(self) -> Made | None:
         """Return the 8-bit candidate with the least loss, if all of them miss by answers."""
         found: list[tuple[float, Made]] = []
         # What the floats miss too, more layers in floats cannot mend.
         floats = {f.limit for f in verdict_on(self.now[0], self.rules).missed}
         for one, known in zip(self.made, self.now, strict=True):
-            if not one.plan.steps or one.plan.steps[-1].technique not in COMPUTES:
+            if not _computes(one):
                 continue
             missed = {f.limit for f in verdict_on(known, self.rules).missed}
             if not missed & ANSWERS:
@@ -272,14 +413,12 @@ class Search:
             self.now[place], self.before[place] = self._gather(one, worth=_always)
 
     def _take_back(self) -> None:
-        """Judge what is too large as well: nothing holds, and one of them may be nearest."""
-        for one in self.aside:
-            del self.workshop.left_out[one.plan.name]
-            now, before = self._gather(one, worth=self._may_hold)
-            self.made.append(one)
-            self.now.append(now)
-            self.before.append(before)
-        self.aside.clear()
+        """Judge what was set aside as well: nothing holds, and one of them may be nearest."""
+        for one in list(self.aside):
+            self._ask_after_all(one)
+
+    def _put_in_order(self) -> None:
+        """Put what was tried in the order of the plan."""
         order = [candidate.name for candidate in self.plan.candidates]
         for known in (self.now, self.before):
             known.sort(key=lambda one: order.index(one.name))
@@ -294,16 +433,23 @@ class Search:
             return f"nearest {decision.nearest.candidate}"
         return decision.chosen
 
-    def _enough(self, best: str, spent_s: float) -> str:
-        left = [c for c in self.plan.candidates if c.name not in self._tried()]
-        if not left:
-            return ""
-        names = ", ".join(c.name for c in left)
-        if not self.rules.goal and best and not best.startswith("nearest "):
+    def _enough(self, best: str) -> str:
+        names = ", ".join(self._untried())
+        if names and not self.rules.aim and best and not best.startswith("nearest "):
             return f"{FIRST}; not tried: {names}"
-        if self.budget_s and best and spent_s > self.budget_s:
-            return f"the budget of {self.budget_s} s is spent; not tried: {names}"
-        return ""
+        return self._over_budget() if best else ""
+
+    def _over_budget(self) -> str:
+        names = ", ".join(self._untried())
+        if not names or not self._is_spent():
+            return ""
+        return f"the budget of {self.budget_s} s is spent; not tried: {names}"
+
+    def _is_spent(self) -> bool:
+        return bool(self.budget_s) and monotonic() - self._started > self.budget_s
+
+    def _untried(self) -> list[str]:
+        return [c.name for c in self.plan.candidates if c.name not in self._tried()]
 
     def _tried(self) -> set[str]:
         return {one.plan.name for one in self.made} | set(self.workshop.left_out)
@@ -317,6 +463,10 @@ def _room(known: Known, rules: Rules) -> float:
     shares.append(rules.contract.worst_class_drop_bp / _BP / max(worst, 1e-9))
     # A bound has to fit, not an estimate, and losses rise faster than drift.
     return min(0.7 * min(shares), 0.7)
+
+
+def _computes(one: Made) -> bool:
+    return bool(one.plan.steps) and one.plan.steps[-1].technique in COMPUTES
 
 
 def _always(_known: Known) -> bool:

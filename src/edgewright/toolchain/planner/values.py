@@ -321,7 +321,7 @@ class Report:
         missed: What was missed or is undecided, one sentence each.
         nearest: Where the contract would have to be; None when it is met.
         candidates: In the order of the plan.
-        left_out: What was not made, and why.
+        left_out: What was not judged, and why.
         evidence_files: The evidence files of ``evidence/`` by what they are about.
         changed: Decisions that new measurements changed, one sentence each.
         stopped: Why no other candidate was tried; empty while a run goes on.

@@ -112,8 +112,17 @@ def tried(folder: Path, recipe: Recipe) -> int:
         return 0
 
 
+def files_of(report: Report) -> set[str]:
+    """Return the files that a report relies on, by their path from its folder."""
+    named = {f"{EVIDENCE}/{name}" for name in report.evidence_files.values()}
+    named |= {f"{GOLDEN}/{name}" for name in report.golden.files}
+    for one in report.candidates:
+        named |= {f"{CANDIDATES}/{one.name}/{name}" for name in one.files}
+    return named
+
+
 def commit(
-    work: Path, folder: Path, documents: Mapping[str, bytes], evidence: Collection[str]
+    work: Path, folder: Path, documents: Mapping[str, bytes], named: Collection[str]
 ) -> None:
     """Copy what ``work`` holds into ``folder``; an interrupt waits until it is done.
 
@@ -123,16 +132,13 @@ def commit(
         work: As ``workspace`` yields it.
         folder: The folder of the run.
         documents: Files beside those of ``work``; the report is written last.
-        evidence: Names of the evidence files the report relies on; a killed run may have
-            left others in ``work``, which are of use to a later candidate at most.
+        named: What the report relies on, see ``files_of``; others in ``work``, like
+            evidence that a killed run left, are of use to a later candidate at most.
 
     Raises:
         StorageError: The disk refused.
     """
-    named = {f"{EVIDENCE}/{name}" for name in evidence}
-    made = [
-        name for name in _files(work) if not name.startswith(f"{EVIDENCE}/") or name in named
-    ]
+    made = [name for name in _files(work) if name in named]
     with _uninterrupted():
         there = _files(folder)
         clash = [name for name in made if name in there and not _same(work, folder, name)]

@@ -32,6 +32,10 @@ _GOALS = {
     "battery": "the one with the least energy an answer that holds the contract ships",
     "balanced": "the one with the least bytes times latency that holds the contract ships",
 }
+_CHEAPEST = (
+    "only what may be lost is limited, so candidates are asked in the order of bytes times "
+    "latency, and the first that holds it ships"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Other:
 
     Attributes:
         name: Its name; of a technique, where no candidate came of it.
-        outcome: Of the contract; ``not made`` where there is no such candidate.
+        outcome: Of the contract; ``left out`` where it was not judged.
         why: Why it does not ship, or why it does.
     """
 
@@ -96,7 +100,7 @@ class Explanation:
         limits: What each limit came to.
         steps: What each technique did.
         layers: What did not become int8, and why.
-        others: The other candidates, and what was not made.
+        others: The other candidates, and what was left out.
         runner_up: What would have to change; about ``candidate`` where it does not ship.
         assumed: What the figures rest on, doubts among it.
         advice: What to do next.
@@ -163,7 +167,8 @@ def _find(report: Report, name: str) -> CandidateReport:
     known = [one.name for one in report.candidates]
     if name in report.left_out:
         raise UsageError(
-            f"{name} was not made: {report.left_out[name]}", hint=f"Made: {', '.join(known)}."
+            f"{name} was left out: {report.left_out[name]}",
+            hint=f"Judged: {', '.join(known)}.",
         )
     if name not in known:
         raise UsageError(f"no candidate {name!r}", hint=nearest_name(name, known))
@@ -174,7 +179,8 @@ def _verdict(report: Report, one: CandidateReport) -> Iterator[str]:
     goal = report.recipe.goal
     if one.chosen:
         asked = f"the goal is {goal}" if goal else "there is no goal"
-        yield f"{one.name} ships because it is {one.reason}; {asked}: {_GOALS[goal]}."
+        what = _CHEAPEST if not goal and _aim(report) else _GOALS[goal]
+        yield f"{one.name} ships because it is {one.reason}; {asked}: {what}."
     elif report.chosen:
         yield f"{one.name} does not ship: it {_sentence(one.reason)}."
     else:
@@ -225,13 +231,13 @@ def _others(report: Report, about: CandidateReport) -> Iterator[Other]:
         if one is not about:
             yield Other(one.name, one.outcome, one.reason)
     for name, why in sorted(report.left_out.items()):
-        yield Other(name, "not made", why)
+        yield Other(name, "left out", why)
 
 
 def _runner_up(report: Report) -> CandidateReport | None:
     """Return the one that ships if the chosen one did not; the nearest where none would."""
     rest = [one for one in report.candidates if not one.chosen]
-    fit = _fit(report, rest, report.recipe.goal)
+    fit = _fit(report, rest, _aim(report))
     if fit:
         return report.candidate(fit[0].name)
     allowed = [known for one in rest if (known := known_of(report, one)).choosable]
@@ -287,7 +293,7 @@ def _moves(report: Report, known: Known, rules: Rules) -> Iterator[str]:
 
 def _better(report: Report, one: CandidateReport) -> str:
     """Return by how much it is behind what ships."""
-    chosen, goal = report.shipped, report.recipe.goal
+    chosen, goal = report.shipped, _aim(report)
     mine, theirs = one.file_bytes, chosen.file_bytes
     slow, fast = (_ratio(each) for each in (one, chosen))
     if not goal:
@@ -308,6 +314,10 @@ def _better(report: Report, one: CandidateReport) -> str:
     return f"it is level with {chosen.name} but for what decides among equals"
 
 
+def _aim(report: Report) -> str:
+    return decide.aim_of(report.recipe.goal, report.recipe.contract)
+
+
 def _ratio(one: CandidateReport) -> float:
     ratio = words.ratio_of(one)
     return (ratio.value if ratio else words.BP) / words.BP
@@ -318,7 +328,7 @@ def _goals_for(report: Report, one: CandidateReport) -> tuple[str, ...]:
     return tuple(
         goal
         for goal in GOALS
-        if goal != report.recipe.goal
+        if goal != _aim(report)
         and (fit := _fit(report, report.candidates, goal))
         and fit[0].name == one.name
     )
