@@ -10,6 +10,7 @@ from tests.sim import reports
 
 from edgewright.core.contract import Contract
 from edgewright.core.evidence import Evidence
+from edgewright.toolchain.planner.values import Price
 from edgewright.toolchain.report import headline, page
 from edgewright.toolchain.report.data import lacking
 from edgewright.toolchain.report.layers import height_of
@@ -69,6 +70,24 @@ def test_latency_is_what_the_contract_limits_or_a_ratio():
     assert [one.axis.label for one in measures(near)][1] == "p99 latency"
     assert [one.axis.label for one in measures(far)][1] == "latency, times float's"
     assert "p99 limit 90 ms \u2191" in page(far)
+
+
+def test_what_was_left_out_for_its_cost_is_drawn_where_its_cost_is():
+    """A small square in size against latency only, no part of the frontier; said below."""
+    answers = reports.report(contract=Contract(), goal="")
+    priced = replace(answers, prices={"int4-weights": Price(150_000, 9_900)})
+
+    bare, drawn = page(answers), page(priced)
+
+    square = '<g class="priced muted"><title>'
+    assert square not in bare
+    assert "left out for their cost" not in _text(answers)
+    assert drawn.count(square) == 1
+    assert f"{square}int4-weights. bytes of the files: 150 kB" in drawn
+    assert drawn.index("Size against accuracy") > drawn.index(square)
+    paths = [re.findall(r'<path d="[^"]*" class="frontier"', one) for one in (bare, drawn)]
+    assert paths[0] == paths[1]
+    assert "left out for their cost" in _text(priced)
 
 
 def test_what_is_beaten_in_everything_is_pale():

@@ -112,6 +112,8 @@ def test_where_only_answers_are_limited_the_cheapest_that_holds_ships(cheapest):
     assert report.shipped.reason == "the least bytes times latency of 2 that pass"
     left = set(NAMES) - set(cost)
     assert left <= set(report.left_out)
+    assert {n for n in left if "costs no more" in report.left_out[n]} == set(report.prices)
+    assert all(one.file_bytes > 0 < one.latency_ratio_bp for one in report.prices.values())
     assert any(
         f"{report.chosen} holds and costs no more; it takes" in report.left_out[n]
         for n in left

@@ -473,6 +473,7 @@ def _report(given: Inputs, search: Search, ground: Ground) -> Report:
         stopped=search.stopped,
         doubts=ground.doubts,
         brought=given.brought,
+        prices=search.left_for_cost(),
         coverage=ground.coverage,
     )
 

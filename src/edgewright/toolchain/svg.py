@@ -61,10 +61,11 @@ class Mark:
 
     Attributes:
         label: Its name.
-        short: What stands for the name where there is no room for it.
+        short: What stands for the name where there is no room for it; empty for nothing.
         x: Where it is, and its whisker.
         y: Where it is, and its whisker.
-        kind: chosen is filled, pass a circle, inconclusive a diamond, fail a cross.
+        kind: chosen is filled, pass a circle, inconclusive a diamond, fail a cross, priced
+            a small square.
         muted: Whether another one is at least as good in everything.
     """
 
@@ -255,6 +256,8 @@ def _marker(x: float, y: float, kind: str) -> str:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_MARKER}" class="dot"/>'
     if kind == "pass":
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" class="dot"/>'
+    if kind == "priced":
+        return f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" class="dot"/>'
     if kind == "beyond":
         path = f"M{x - size:.1f} {y + 7:.1f}L{x:.1f} {y:.1f}L{x + size:.1f} {y + 7:.1f}Z"
     elif kind == "fail":
@@ -281,7 +284,7 @@ def _names(
         own = _around(mark, across, upward)
         others = [box for box in free if box != own]
         beyond = " \u2191" if mark.y.value > upward.high else ""
-        for text in (_cut(mark.label) + beyond, mark.short):
+        for text in filter(None, (_cut(mark.label) + beyond, mark.short)):
             found = _place(at, text, others, frame)
             if found is None:
                 continue

@@ -264,6 +264,26 @@ def test_figures_of_another_machine_decide_nothing():
     assert "on the device" in found["p99_us"].remedy
 
 
+@pytest.mark.parametrize(
+    "contract", [Contract(), Contract(accuracy_drop_bp=50), Contract(transport_bytes=9)]
+)
+def test_where_nothing_of_a_candidate_but_answers_is_limited_the_cheapest_ships(contract):
+    """200 bytes at 0.9 cost less than 300 at 0.7, whatever the plan has in front."""
+    rules = replace(RULES, contract=contract, goal="")
+    given_ = [
+        known("float", size=900, ratio=(10_000,) * 3),
+        known("fast", ratio=(6900, 7000, 7100)),
+        known("small", size=200, ratio=(8900, 9000, 9100)),
+    ]
+
+    assert rules.by_cost
+    assert decide(given_, rules).chosen == "small"
+    assert decide(given_, replace(rules, goal="speed")).chosen == "fast"
+    assert not replace(rules, contract=Contract(file_bytes=1000)).by_cost
+    limited = replace(rules, contract=Contract(file_bytes=1000))
+    assert decide(given_, limited).chosen == "float"
+
+
 def test_without_limits_on_speed_another_device_is_decided():
     """Size and accuracy are known everywhere, and slowness here is no reason there."""
     rules = Rules(replace(CONTRACT, p99_us=None), machine=THERE, host=HERE)

@@ -31,7 +31,7 @@ from edgewright.toolchain.planner.decide import (
 from edgewright.toolchain.planner.gather import Bench, about, against, in_turns
 from edgewright.toolchain.planner.ledger import Ledger, Measurement
 from edgewright.toolchain.planner.perform import Made
-from edgewright.toolchain.planner.values import CandidatePlan, Step
+from edgewright.toolchain.planner.values import CandidatePlan, Price, Step
 
 # Limits on answers.
 ANSWERS = frozenset({"accuracy_drop", "worst_class_drop", "retention"})
@@ -178,13 +178,17 @@ class Prices:
         least = loss.estimate + (loss.high - loss.estimate) * (narrower - _ONE_OF_THREE)
         return least * _BP > self.rules.contract.accuracy_drop_bp
 
+    def of(self, name: str) -> Price:
+        """Return what makes the cost of ``name``."""
+        known = self.known[name]
+        size, ratio = known.figure("file_bytes"), known.figure(latency.RATIO)
+        return Price(size or 0, ratio or 0)
+
     def behind(self, name: str, best: str) -> str:
         """Return why ``name`` is not asked where ``best`` holds."""
-        known = self.known[name]
-        ratio = (known.figure(latency.RATIO) or 0) / _BP
-        takes = (
-            f"{known.figure('file_bytes')} bytes at {ratio:.2f} times the baseline's latency"
-        )
+        known, price = self.known[name], self.of(name)
+        ratio = price.latency_ratio_bp / _BP
+        takes = f"{price.file_bytes} bytes at {ratio:.2f} times the baseline's latency"
         if self.cost(name) >= self.cost(best):
             return f"{best} holds and costs no more; it takes {takes}"
         lost = known.counts[0].loss().estimate

@@ -30,7 +30,7 @@ from edgewright.toolchain.planner.ledger import Ledger
 from edgewright.toolchain.planner.mixed import COMPUTES, Mixer
 from edgewright.toolchain.planner.perform import Made, Workshop, check_float
 from edgewright.toolchain.planner.sized import SIZED, Fitted, Sizer
-from edgewright.toolchain.planner.values import CandidatePlan, LayerReport, Plan
+from edgewright.toolchain.planner.values import CandidatePlan, LayerReport, Plan, Price
 
 LEARNED, MIXED, COARSEST = "int8-learned", "int8-mixed", "int4-weights"
 
@@ -96,6 +96,10 @@ class Search:
         if self._prices is None:
             self._prices = Prices(self.bench, self.ledger, self.rules, self.glance)
         return self._prices
+
+    def left_for_cost(self) -> dict[str, Price]:
+        """Return what candidates cost that were not asked for it."""
+        return {name: self.prices.of(name) for name in self._left}
 
     def run(self, better: Callable[[], None], tried: Callable[[str], None]) -> None:
         """Try candidates until there is a reason to stop.

@@ -308,6 +308,19 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What a candidate costs that was not asked for its answers.
+
+    Attributes:
+        file_bytes: Of its files.
+        latency_ratio_bp: Its time over the baseline's, from a short run; 10,000 is equal.
+    """
+
+    file_bytes: int
+    latency_ratio_bp: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What happened, and what it means.
 
@@ -329,6 +342,7 @@ class Report:
         doubts: What is doubtful about the data, accepted or merely told.
         coverage: Samples of each class, where answers are classes.
         brought: What bringing the model in came to, where it was not ONNX.
+        prices: Of what was left out for its cost, by name.
     """
 
     format: int
@@ -355,6 +369,7 @@ class Report:
     doubts: tuple[DoubtLine, ...] = ()
     coverage: tuple[CoverageLine, ...] = ()
     brought: tuple[str, ...] = ()
+    prices: dict[str, Price] = field(default_factory=dict)
 
     def candidate(self, name: str) -> CandidateReport:
         """Return the candidate called ``name``; a ValueError when there is none."""

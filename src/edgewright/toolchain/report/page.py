@@ -169,7 +169,7 @@ def _candidates(report: Report) -> str:
     )
     stopped = report.stopped or "not yet; this is the best so far"
     after = f'<p class="quiet">The search stopped: {escape(stopped)}.</p>'
-    after += f"<p>Not made:</p>{left_out}" if left_out else ""
+    after += f"<p>Left out:</p>{left_out}" if left_out else ""
     if report.device.fingerprint != report.host.fingerprint:
         after += (
             f"<p>Latency and memory are those of {escape(report.host.title)}, "

@@ -25,6 +25,10 @@ _FAR = 4
 # Where others lie within the limit, what is farther out than this is drawn at the edge.
 _CAP = 3
 
+_UNASKED = (
+    "Small squares were left out for their cost, and not asked for their answers; a short run "
+    "says how fast they are. "
+)
 _ORDER = {"size": 0, "latency": 1, "energy": 3}
 
 
@@ -60,7 +64,7 @@ def pareto(report: Report) -> str:
     said = (
         f'<p class="quiet">Down and left is better. Lines through the points are '
         f"{words.SURE}. Pale ones are no better than another candidate in anything. "
-        f"{latency}{energy}</p>"
+        f"{latency}{energy}{_UNASKED if report.prices else ''}</p>"
     )
     return markup.section(
         "Candidates against each other",
@@ -113,6 +117,8 @@ def _plot(report: Report, one: Measure, two: Measure) -> str:
             kind = "chosen" if candidate.chosen else candidate.outcome
             muted = name in beaten and not candidate.chosen
             marks.append(Mark(name, str(number), one.of[name], two.of[name], kind, muted))
+    if (one.name, two.name) == ("size", "latency"):
+        marks += _priced(report)
     first = {report.shipped.name: 0, report.baseline: 1}
     marks.sort(key=lambda mark: (first.get(mark.label, 2), mark.muted))
     title = f"{_capital(one.name)} against {two.name}"
@@ -121,9 +127,18 @@ def _plot(report: Report, one: Measure, two: Measure) -> str:
         one.axis,
         two.axis,
         title=f"{title} of each candidate",
-        frontier=frontier([(mark.x.value, mark.y.value) for mark in marks]),
+        frontier=frontier([(m.x.value, m.y.value) for m in marks if m.kind != "priced"]),
     )
     return f"<figure><figcaption><b>{escape(title)}</b></figcaption>{drawn}</figure>"
+
+
+def _priced(report: Report) -> list[Mark]:
+    """Return what was left out for its cost; latency is a ratio there, nothing limits p99."""
+    found = []
+    for name, price in report.prices.items():
+        x, y = float(price.file_bytes), price.latency_ratio_bp / words.BP
+        found.append(Mark(name, "", Span(x, x, x), Span(y, y, y), "priced", muted=True))
+    return found
 
 
 def _size(report: Report) -> Measure:
