@@ -8,6 +8,7 @@ from tests.sim.colours import classifier, pictures
 from tests.sim.models import model
 
 from edgewright.core.errors import UsageError
+from edgewright.toolchain.ir.graph import Graph
 from edgewright.toolchain.ir.load import check
 from edgewright.toolchain.ir.samples import Samples
 from edgewright.toolchain.planner.layers import ends_of, estimate, followers, layers_of
@@ -54,6 +55,23 @@ def test_the_layers_are_the_nodes_with_weights():
     assert followers(GRAPH, found, {found[0].name}) == {
         name for name in names if name.startswith(("Relu_1", "Flatten"))
     }
+
+
+def test_a_layer_with_a_state_holds_the_weights_of_both():
+    """Those of its input, 3 gates by 8 by 5, and of its state, 3 gates by 8 by 8."""
+    weights = {"W": np.zeros((1, 24, 5), np.float32), "R": np.zeros((1, 24, 8), np.float32)}
+    node = helper.make_node("GRU", ["x", "W", "R"], ["", "y"], name="gru", hidden_size=8)
+    proto = helper.make_graph(
+        [node], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 1, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 8])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    made = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 17)])
+
+    (layer,) = layers_of(Graph(made))
+
+    assert layer.weight_bytes == 4 * (24 * 5 + 24 * 8)
 
 
 def test_the_estimate_blames_the_layer_that_is_fed_the_wide_channel():

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgewright.core import digest
 from edgewright.core.errors import ModelError
@@ -109,6 +110,11 @@ def array_of(tensor: TensorProto) -> npt.NDArray[np.generic]:
             f"initializer {tensor.name!r} of shape {list(tensor.dims)} is damaged: {error}",
             hint="The file is damaged or incomplete; export it again.",
         ) from error
+
+
+def options_of(node: NodeProto) -> dict[str, Any]:
+    """Return the attributes of a node that are there, by name."""
+    return {told.name: helper.get_attribute_value(told) for told in node.attribute}
 
 
 def has_subgraphs(proto: ModelProto) -> bool:

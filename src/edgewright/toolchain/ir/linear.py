@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto
 
-from edgewright.toolchain.ir.graph import STANDARD_DOMAINS, Graph
+from edgewright.toolchain.ir.graph import STANDARD_DOMAINS, Graph, options_of
 
 Floats = npt.NDArray[np.floating]
 
@@ -38,7 +38,7 @@ class Linear:
         """Return ``node``, whose weight is its second input, if its rows can be told."""
         if node.domain not in STANDARD_DOMAINS:
             return None
-        options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        options = options_of(node)
         if node.op_type == "Conv":
             plain = options.get("auto_pad", b"NOTSET") == b"NOTSET"
             return cls(node, shape) if plain and 3 <= len(shape) <= 4 else None

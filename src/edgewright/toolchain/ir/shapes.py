@@ -1,11 +1,18 @@
 """What is known of the shapes inside a graph."""
 
+from collections.abc import Mapping
+
 import onnx
 
 from edgewright.toolchain.ir.graph import Graph
 
 # A size, the name of a free axis, or None where nothing is known.
 Shape = tuple[int | str | None, ...]
+
+Shapes = Mapping[str, Shape]
+
+# The axes of a picture: sample, channels, height and width.
+PLANE = 4
 
 # What converters call each axis that they know nothing of; those are several sizes.
 _NAMELESS = frozenset({"", "?", "-1", "None", "none", "unknown", "dynamic"})
@@ -26,6 +33,13 @@ def shapes_of(graph: Graph) -> dict[str, Shape]:
         for value in (*told.input, *told.value_info, *told.output)
         if value.type.tensor_type.HasField("shape")
     }
+
+
+def picture_of(shapes: Shapes, tensor: str) -> list[int]:
+    """Return channels, height and width of a picture where they are known, else nothing."""
+    shape = shapes.get(tensor, ())
+    sizes = [size for size in shape[1:] if isinstance(size, int)]
+    return sizes if len(shape) == PLANE and len(sizes) == PLANE - 1 else []
 
 
 def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:

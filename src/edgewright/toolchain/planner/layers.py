@@ -24,6 +24,7 @@ _WEIGHTS = {
     "Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Gather": 0, "LSTM": 1, "GRU": 1,
     "RNN": 1,
 }  # fmt: skip
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 _STEPS = 255
 _BITS = 8
 
@@ -38,7 +39,7 @@ class Layer:
         weight: The weight's tensor.
         source: The tensor it is computed with; empty for a table.
         answer: What it answers.
-        weight_bytes: Of the float weight.
+        weight_bytes: Of the float weight, with that of the state where there is one.
         turned: Whether each row of the weight is an output, as in a Gemm with ``transB``.
     """
 
@@ -103,9 +104,12 @@ def _layers(graph: Graph, held: dict[str, Any]) -> Iterator[Layer]:
         values = array_of(weight)
         if values.ndim < 2 or values.dtype.kind != "f":
             continue
+        bytes_held = values.nbytes
+        if node.op_type in _RECURRENT and len(node.input) > 2 and node.input[2] in held:
+            bytes_held += array_of(held[node.input[2]]).nbytes
         source = "" if node.op_type == "Gather" else node.input[1 - place]
         yield Layer(
-            node.name, node.op_type, weight.name, source, node.output[0], values.nbytes,
+            node.name, node.op_type, weight.name, source, node.output[0], bytes_held,
             any(one.name == "transB" and one.i for one in node.attribute),
         )  # fmt: skip
 

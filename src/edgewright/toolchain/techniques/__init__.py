@@ -165,7 +165,7 @@ TECHNIQUES = {
             exact=False,
             settings={
                 "form": ("float16", "int8", "int4", "ternary", "binary"),
-                "block": ("channel", "32", "64", "128"),
+                "block": ("channel", "16", "32", "64", "128"),
                 "rounding": ("nearest", "learned"),
                 "memory": ("floats", "codes"),
             },

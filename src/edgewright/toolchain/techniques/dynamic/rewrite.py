@@ -18,7 +18,7 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgewright.toolchain.ir.codes import Codes, along
-from edgewright.toolchain.ir.graph import array_of
+from edgewright.toolchain.ir.graph import array_of, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +136,7 @@ class Rewrite:
         return ""
 
     def _gemm(self, node: NodeProto) -> str:
-        options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        options = options_of(node)
         if node.input[1] not in self._held:
             return "its weight is not constant"
         if options.get("transA", 0):

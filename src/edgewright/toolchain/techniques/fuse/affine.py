@@ -15,14 +15,13 @@ equal on paper only, or ruin a later rounding to 8 bits, is left as it is.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper
 
 from edgewright.toolchain.ir.edit import Editor
-from edgewright.toolchain.ir.graph import STANDARD_DOMAINS, Graph, has_subgraphs
+from edgewright.toolchain.ir.graph import STANDARD_DOMAINS, Graph, has_subgraphs, options_of
 
 _Doubles = npt.NDArray[np.float64]
 
@@ -111,7 +110,7 @@ class _Layer:
         name = node.input[1]
         if not editor.is_weight(name) or len(editor.readers(name)) != 1:
             return None
-        options = _options(node)
+        options = options_of(node)
         if options.get("transA", 0):
             return None
         layer = cls(
@@ -152,7 +151,7 @@ class _Layer:
         """Whether some answers are computed from fewer inputs than others."""
         if self.node.op_type == "Gemm":
             return False
-        options = _options(self.node)
+        options = options_of(self.node)
         automatic = options.get("auto_pad", b"NOTSET")
         plain = automatic == b"VALID" or (
             automatic == b"NOTSET" and not any(options.get("pads", ()))
@@ -183,7 +182,7 @@ class _Layer:
         view = upright.reshape(self.groups, shape[0] // self.groups, shape[1], -1)
         if offset.any():
             each = np.broadcast_to(offset, self.inputs).reshape(self.groups, 1, -1, 1)
-            added = (view * each).sum(axis=(2, 3)).ravel() * _options(self.node).get(
+            added = (view * each).sum(axis=(2, 3)).ravel() * options_of(self.node).get(
                 "alpha", 1
             )
             self.bias = added if self.bias is None else self.bias + added
@@ -208,7 +207,7 @@ class _Layer:
 
     @property
     def _lies(self) -> bool:
-        return self.node.op_type == "Gemm" and not _options(self.node).get("transB", 0)
+        return self.node.op_type == "Gemm" and not options_of(self.node).get("transB", 0)
 
 
 def _after(editor: Editor, layer: _Layer, kinds: frozenset[str]) -> _Affine | None:
@@ -293,7 +292,7 @@ def _step(
 
 
 def _batch_norm(editor: Editor, node: NodeProto) -> tuple[str, _Doubles, _Doubles] | None:
-    options = _options(node)
+    options = options_of(node)
     plain = not options.get("training_mode", 0) and len(node.output) == 1
     if not plain or not all(map(editor.is_weight, node.input[1:])):
         return None
@@ -331,7 +330,3 @@ def _by_channel(values: _Doubles, rank: int, channels: int) -> _Doubles | None:
     if any(size != 1 for size in others) or shape[1] not in {1, channels}:
         return None
     return values.reshape(-1)
-
-
-def _options(node: NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}

@@ -8,20 +8,17 @@ them, and so are the answers up to rounding. Where the zeros would be more than 
 weights, or the picture is small, the layer stays as it is.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 from onnx import NodeProto, helper
 
 from edgewright.toolchain.ir.edit import Editor, Floats
-from edgewright.toolchain.ir.graph import Graph, has_subgraphs
-from edgewright.toolchain.ir.shapes import Shape, shapes_of
+from edgewright.toolchain.ir.graph import Graph, has_subgraphs, options_of
+from edgewright.toolchain.ir.shapes import PLANE, Shapes, picture_of, shapes_of
 from edgewright.toolchain.techniques.quantize.moves import rewrite_rows
 
-_PLANE = 4
 # Points that become one. Kernels of codes read four channels at a time.
 _TOGETHER = 4
 _FEW = 3
@@ -29,7 +26,6 @@ _LARGEST = 7
 # What changes every value by itself, so that points can be put together before it.
 _POINTWISE = frozenset({"Add", "Cast", "Div", "Mul", "Sub"})
 _ACTIVATIONS = frozenset({"Clip", "Relu"})
-_Shapes = Mapping[str, Shape]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +97,10 @@ def in_rows(graph: Graph, skip: frozenset[str], worth: Worth = _WORTH) -> Graph:
 
 
 def _together(
-    editor: Editor, node: NodeProto, shapes: _Shapes, inputs: set[str]
+    editor: Editor, node: NodeProto, shapes: Shapes, inputs: set[str]
 ) -> "_Together | None":
     """Return how ``node`` reads points together; None where it cannot."""
-    picture, answer = _plane(shapes, node.input[0]), _plane(shapes, node.output[0])
+    picture, answer = picture_of(shapes, node.input[0]), picture_of(shapes, node.output[0])
     row = _row(editor, node)
     if row is None or not picture or not answer:
         return None
@@ -169,7 +165,7 @@ class _Together:
         editor.remove(last)
 
 
-def _source(editor: Editor, node: NodeProto, shapes: _Shapes) -> tuple[str, NodeProto]:
+def _source(editor: Editor, node: NodeProto, shapes: Shapes) -> tuple[str, NodeProto]:
     """Return what ``node`` reads by values moved alike, and the first to read it."""
     tensor, reader = node.input[0], node
     while editor.only_reader(tensor) is reader:
@@ -201,10 +197,10 @@ def _row(editor: Editor, node: NodeProto) -> _Row | None:
     biases = [name for name in node.input[2:] if name]
     if not all(map(editor.is_weight, [node.input[1], *biases])):
         return None
-    options: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    options = options_of(node)
     plain = options.get("group", 1) == 1 and options.get("auto_pad", b"NOTSET") == b"NOTSET"
     shape = editor.weight(node.input[1]).shape
-    if not plain or len(shape) != _PLANE or set(options.get("dilations", [1])) != {1}:
+    if not plain or len(shape) != PLANE or set(options.get("dilations", [1])) != {1}:
         return None
     stride = options.get("strides", [1, 1])[1]
     pads = options.get("pads", [0] * 4)
@@ -241,10 +237,3 @@ def _describe(node: NodeProto, row: _Row) -> None:
     rest = [told for told in node.attribute if told.name != "pads"]
     del node.attribute[:]
     node.attribute.extend([*rest, now])
-
-
-def _plane(shapes: _Shapes, tensor: str) -> list[int]:
-    """Return channels, height and width of a picture whose size is known."""
-    shape = shapes.get(tensor, ())
-    sizes = [size for size in shape[1:] if isinstance(size, int)]
-    return sizes if len(shape) == _PLANE and len(sizes) == len(shape) - 1 else []

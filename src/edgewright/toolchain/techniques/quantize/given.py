@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto
 
 from edgewright.toolchain.ir.edit import Editor
-from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs
+from edgewright.toolchain.ir.graph import Graph, array_of, has_subgraphs, options_of
 from edgewright.toolchain.ir.tidy import drop_unread
 from edgewright.toolchain.techniques.quantize.choose import Range
 
@@ -115,7 +115,7 @@ def _lines(editor: Editor, source: str) -> Iterator[tuple[_Line, NodeProto]]:
     for cast in editor.readers(source):
         if cast.op_type in _MOVES and source == cast.input[0]:
             yield from _lines(editor, cast.output[0])
-        options = {a.name: helper.get_attribute_value(a) for a in cast.attribute}
+        options = options_of(cast)
         if cast.op_type != "Cast" or options.get("to") != TensorProto.FLOAT:
             continue
         line: _Line | None = _Line(cast.output[0], source, 1.0, 0.0)

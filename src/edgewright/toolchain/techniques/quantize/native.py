@@ -20,12 +20,11 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from edgewright.toolchain.ir.edit import Editor
-from edgewright.toolchain.ir.graph import Graph, has_subgraphs
-from edgewright.toolchain.ir.shapes import Shape, shapes_of
+from edgewright.toolchain.ir.graph import Graph, has_subgraphs, options_of
+from edgewright.toolchain.ir.shapes import PLANE, Shape, Shapes, picture_of, shapes_of
 from edgewright.toolchain.techniques.quantize.moves import repeat_points, unfold_blocks
 from edgewright.toolchain.techniques.quantize.tail import behind_the_layers
 
-_PLANE = 4
 # A ConvTranspose that does nothing but what its kernel and strides say.
 _PLAIN: Mapping[str, object] = {
     "group": 1, "dilations": [1, 1], "output_padding": [0, 0], "pads": [0] * 4,
@@ -41,7 +40,6 @@ _REPEATS = frozenset({
     *((where, how) for where in (b"half_pixel", b"pytorch_half_pixel")
       for how in (b"round_prefer_floor", b"round_prefer_ceil")),
 })  # fmt: skip
-_Shapes = Mapping[str, Shape]
 
 
 def in_kernels_of_codes(graph: Graph, skip: frozenset[str]) -> Graph:
@@ -67,9 +65,9 @@ def in_kernels_of_codes(graph: Graph, skip: frozenset[str]) -> Graph:
     return editor.graph() if changed else graph
 
 
-def _pool(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
+def _pool(editor: Editor, node: NodeProto, shapes: Shapes) -> bool:
     """Make a mean over all axes behind the channels a pool."""
-    options = _options(node)
+    options = options_of(node)
     shape = shapes.get(node.input[0], ())
     axes = options.get("axes")
     if axes is None and len(node.input) > 1:
@@ -91,12 +89,12 @@ def _pool(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
     return True
 
 
-def _windows(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
+def _windows(editor: Editor, node: NodeProto, shapes: Shapes) -> bool:
     """Make a ConvTranspose without overlap a Conv of points that are moved apart."""
-    if not editor.is_weight(node.input[1]) or len(shapes.get(node.input[0], ())) != _PLANE:
+    if not editor.is_weight(node.input[1]) or len(shapes.get(node.input[0], ())) != PLANE:
         return False
     weight = editor.weight(node.input[1])  # from, to, rows, columns
-    options = _options(node)
+    options = options_of(node)
     rows, columns = weight.shape[2:]
     if rows != columns or list(options.get("strides", [1, 1])) != [rows, columns] or rows < 2:
         return False
@@ -115,7 +113,7 @@ def _windows(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
     conv = helper.make_node("Conv", inputs, [deep], name=node.name, kernel_shape=[1, 1])
     editor.insert(conv, node)
     plane = [size for size in shapes[node.input[0]][2:] if isinstance(size, int)]
-    if len(plane) == _PLANE - 2:
+    if len(plane) == PLANE - 2:
         unfold_blocks(editor, node, (deep, answer), (made, *plane), int(rows))
     else:
         wide = helper.make_node(
@@ -126,18 +124,15 @@ def _windows(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
     return True
 
 
-def _repeat(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
+def _repeat(editor: Editor, node: NodeProto, shapes: Shapes) -> bool:
     """Make a Resize that repeats points one that copies them."""
-    options = {**_NEAREST, **_options(node)}
+    options = {**_NEAREST, **options_of(node)}
     how = options["coordinate_transformation_mode"], options["nearest_mode"]
     if options["mode"] != b"nearest" or how not in _REPEATS or options.get("axes") is not None:
         return False
     picture, answer = node.input[0], node.output[0]
-    before = shapes.get(picture, ())
-    plane = [size for size in before[1:] if isinstance(size, int)]
-    if len(before) != _PLANE or len(plane) != _PLANE - 1:
-        return False
-    times = _times(editor, node, (*before[:1], *plane))
+    plane = picture_of(shapes, picture)
+    times = _times(editor, node, (shapes[picture][0], *plane)) if plane else 0
     if times < 2:
         return False
     repeat_points(editor, node, (picture, answer), plane, times)
@@ -153,7 +148,7 @@ def _times(editor: Editor, node: NodeProto, before: Shape) -> int:
     """
     named = {place: name for place, name in enumerate(node.input) if name}
     told = editor.values(named.get(2, named.get(3, "")))
-    if told is None or told.shape != (_PLANE,):
+    if told is None or told.shape != (PLANE,):
         return 0
     sizes = told.astype(np.float64)
     if 2 not in named:
@@ -164,16 +159,16 @@ def _times(editor: Editor, node: NodeProto, before: Shape) -> int:
     return times if sizes.tolist() == [1, 1, times, times] else 0
 
 
-def _channels_last(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
+def _channels_last(editor: Editor, node: NodeProto, shapes: Shapes) -> bool:
     """Transpose a picture before its points become a list, not the list after."""
     view = editor.writer(node.input[0], "Reshape", "Flatten")
     if view is None or editor.only_reader(view.output[0]) is not node:
         return False
-    if list(_options(node).get("perm", [])) != [0, 2, 1]:
+    if list(options_of(node).get("perm", [])) != [0, 2, 1]:
         return False
     channels, *plane = shapes.get(view.input[0], ())[1:] or (None,)
     listed = shapes.get(view.output[0], ())[1:]
-    if not isinstance(channels, int) or len(plane) != _PLANE - 2:
+    if not isinstance(channels, int) or len(plane) != PLANE - 2:
         return False
     points = [size for size in plane if isinstance(size, int)]
     if len(points) != len(plane) or listed != (channels, prod(points)):
@@ -190,7 +185,3 @@ def _channels_last(editor: Editor, node: NodeProto, shapes: _Shapes) -> bool:
     editor.replace(node, last)
     editor.remove(view)
     return True
-
-
-def _options(node: NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}

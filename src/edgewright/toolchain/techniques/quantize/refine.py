@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from edgewright.toolchain.ir.graph import Graph, array_of
+from edgewright.toolchain.ir.graph import Graph, array_of, options_of
 from edgewright.toolchain.ir.learn import Wanted, learn, said
 from edgewright.toolchain.ir.linear import Linear
 from edgewright.toolchain.ir.moments import Moments, fits, observe_moments
@@ -123,7 +123,7 @@ class Refinery:
         """Return whether ``node`` adds a bias as it is, constant or none so far."""
         if len(node.input) > 2 and node.input[2] and node.input[2] not in self._held:
             return False
-        options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        options = options_of(node)
         factors = {options.get(name, 1.0) for name in ("alpha", "beta")}
         return node.op_type == "Conv" or (node.op_type == "Gemm" and factors == {1.0})
 
