@@ -74,7 +74,29 @@ def test_a_dry_run_does_nothing(run, made, tmp_path):
     assert code == 0
     assert "nothing was done" in text
     assert plan["candidates"][0]["name"] == "float"
+    assert "which ships: the one with the least bytes times latency" in text
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule"),
+    [
+        (
+            ("--accuracy-drop", "1"),
+            "nothing limits bytes or speed, so candidates are asked in",
+        ),
+        (("--max-size", "1MB"), "the first candidate that holds the contract ships"),
+        (("--accuracy-drop", "1", "--goal", "size"), "the smallest that holds"),
+    ],
+)
+def test_a_dry_run_says_what_would_ship(run, made, tmp_path, asked, rule):
+    """By what is asked: answers alone, a quantity, a goal."""
+    order, _, _ = made
+    words = ("optimize", order.model, "--data", order.data, "-o", tmp_path / "out", *asked)
+
+    _, text, _ = run(*words, "--dry-run")
+
+    assert f"which ships: {rule}" in text
 
 
 def test_optimize_prints_a_summary_or_one_document(run, made, folder):

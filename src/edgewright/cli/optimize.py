@@ -89,6 +89,7 @@ def _asked(args: argparse.Namespace) -> int:
 def _show_plan(args: argparse.Namespace, order: "Order") -> int:
     from edgewright.core import records
     from edgewright.toolchain.planner import inputs
+    from edgewright.toolchain.report.explain import what_ships
 
     given = inputs.read(order)
     rows = []
@@ -103,6 +104,7 @@ def _show_plan(args: argparse.Namespace, order: "Order") -> int:
         (
             f"{order.model} for {order.device}, written to {order.folder}; nothing was done",
             output.table(("candidate", "steps", "why"), rows),
+            f"which ships: {what_ships(given.recipe)}",
             *left_out,
         )
     )

@@ -17,6 +17,7 @@ from edgewright.toolchain.planner.values import (
     GOALS,
     CandidateReport,
     FindingLine,
+    Recipe,
     Report,
     written,
 )
@@ -33,8 +34,8 @@ _GOALS = {
     "balanced": "the one with the least bytes times latency that holds the contract ships",
 }
 _CHEAPEST = (
-    "only what may be lost is limited, so candidates are asked in the order of bytes times "
-    "latency, and the first that holds it ships"
+    "nothing limits bytes or speed, so candidates are asked in the order of bytes times "
+    "latency, and the first that holds the contract ships"
 )
 
 
@@ -179,8 +180,10 @@ def _verdict(report: Report, one: CandidateReport) -> Iterator[str]:
     goal = report.recipe.goal
     if one.chosen:
         asked = f"the goal is {goal}" if goal else "there is no goal"
-        what = _CHEAPEST if not goal and _aim(report) else _GOALS[goal]
-        yield f"{one.name} ships because it is {one.reason}; {asked}: {what}."
+        yield (
+            f"{one.name} ships because it is {one.reason}; {asked}: "
+            f"{what_ships(report.recipe)}."
+        )
     elif report.chosen:
         yield f"{one.name} does not ship: it {_sentence(one.reason)}."
     else:
@@ -312,6 +315,12 @@ def _better(report: Report, one: CandidateReport) -> str:
             f"{report.baseline}'s latency at this size"
         )
     return f"it is level with {chosen.name} but for what decides among equals"
+
+
+def what_ships(recipe: Recipe) -> str:
+    """Return by which rule one of several candidates ships."""
+    by_cost = not recipe.goal and decide.aim_of(recipe.goal, recipe.contract)
+    return _CHEAPEST if by_cost else _GOALS[recipe.goal]
 
 
 def _aim(report: Report) -> str:
