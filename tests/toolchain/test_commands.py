@@ -128,7 +128,7 @@ def test_events_are_json_lines(run, made, folder):
 
     code, text, _ = run(
         "optimize", order.model, "--data", order.data, "-o", folder, "--allow-slower",
-        "--accuracy-drop", "2", "--worst-class-drop", "6", "--events",
+        "--accuracy-drop", "2", "--worst-class-drop", "6", "--goal", "size", "--events",
     )  # fmt: skip
 
     lines = [json.loads(line) for line in text.splitlines()]

@@ -79,7 +79,7 @@ def test_what_was_left_out_for_its_cost_is_drawn_where_its_cost_is():
 
     bare, drawn = page(answers), page(priced)
 
-    square = '<g class="priced muted"><title>'
+    square = '<g class="priced"><title>'
     assert square not in bare
     assert "left out for their cost" not in _text(answers)
     assert drawn.count(square) == 1

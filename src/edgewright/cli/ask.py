@@ -27,7 +27,7 @@ _GOALS = (
     ("size", "the smallest file"),
     ("speed", "the shortest answer"),
     ("battery", "the least energy an answer"),
-    ("auto", "the first that holds the limits, and no more searching"),
+    ("auto", "the first that holds the limits, the cheapest where only answers are limited"),
 )
 
 

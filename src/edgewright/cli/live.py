@@ -76,6 +76,7 @@ class Board:
             self.quiet = str(fields["what"]).startswith(("latency of ", "price of "))
         elif event.kind == "candidate":
             self.rows[fields["name"]] = fields
+            self.left_out.pop(fields["name"], None)  # what was set aside may be judged later
             self._lead(fields["best"])
         elif event.kind == "workers":
             self.workers = fields["what"]

@@ -25,7 +25,7 @@ from edgewright.toolchain.measure.latency import Budget
 from edgewright.toolchain.planner import cache, cluster, inputs, outcome, workspace
 from edgewright.toolchain.planner.ahead import Crew, Workers, meet
 from edgewright.toolchain.planner.cache import StepCache
-from edgewright.toolchain.planner.decide import Rules, decide
+from edgewright.toolchain.planner.decide import Rules
 from edgewright.toolchain.planner.gather import Bench, judged
 from edgewright.toolchain.planner.ground import Ground, lay
 from edgewright.toolchain.planner.inputs import Inputs, Order
@@ -207,7 +207,7 @@ def optimize(
         data: Real inputs, in a form that ``Order`` names.
         reference: The model whose answers count; ``model`` itself when None.
         contract: What must hold; the default limits only the accuracy lost, and everything
-            is tried, while one that is given ends the search at the cheapest that holds it.
+            is tried, while one that is given ends the search at the first that holds it.
         out: The folder to make; ``out/<stem of the model>`` when None.
         force: Overwrite what was made from other inputs.
         measure_again: Take measurements anew that an earlier run left in ``out``.
@@ -469,7 +469,7 @@ def _report(given: Inputs, search: Search, ground: Ground) -> Report:
         engine=given.plan.engine,
         baseline=given.plan.baseline,
         nearest=decision.nearest,
-        changed=outcome.changed(decide(search.before, search.rules), decision),
+        changed=search.changed(decision),
         stopped=search.stopped,
         doubts=ground.doubts,
         brought=given.brought,

@@ -62,7 +62,8 @@ def test_the_cheapest_that_may_well_hold_is_next(drawn):
 
     name = costs.next(waiting, best)
 
-    limit = costs.cost(best) if best in costs.known else float("inf")
+    # Two in a hundred are no difference.
+    limit = costs.cost(best) / 1.02 if best in costs.known else float("inf")
     likely = [n for n in waiting if costs.known[n].counts[0].lost < 30]
     cheaper = [costs.cost(n) for n in likely if costs.cost(n) < limit]
     if name in likely:
@@ -94,12 +95,23 @@ def test_why_one_is_not_asked_is_told_with_its_price_and_what_it_lost():
     costs = prices(known("int8", 100), known("fp16", 150, 9900), known("int4", 60, lost=8))
 
     assert costs.behind("fp16", "int8") == (
-        "int8 holds and costs no more; it takes 150 bytes at 0.99 times the baseline's latency"
+        "int8 holds, and it costs no less as far as a short run tells: 150 bytes at 0.99 "
+        "times the baseline's latency"
     )
     assert costs.behind("int4", "int8") == (
-        "int8 holds, and it hardly would: 3.12 points lost on its first 256 samples; it takes "
+        "int8 holds, and it hardly would: 3.12 points lost on 256 of the samples; it takes "
         "60 bytes at 1.00 times the baseline's latency"
     )
+
+
+def test_what_was_measured_at_length_counts_for_more_than_a_short_run():
+    """It was 80 by the first, and is 100 by the second: 90 is less."""
+    costs = prices(known("int8", 100, 8000), known("int4", 100, 9000))
+    before = costs.next(["int4"], "int8")
+
+    costs.correct(known("int8", 100, 10_000))
+
+    assert (before, costs.next(["int4"], "int8")) == ("", "int4")
 
 
 def test_where_nothing_holds_all_are_asked():
@@ -135,7 +147,7 @@ def test_what_surely_misses_is_told_with_its_numbers():
     why = costs.hopeless("int4")
 
     assert why.startswith(
-        "surely misses accuracy_drop by its first answers: 10.16 points lost"
+        "surely misses accuracy_drop by some of its answers: 10.16 points lost"
     )
     assert "256 samples" in why
     assert not costs.hopeless("int8")

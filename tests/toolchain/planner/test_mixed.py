@@ -72,6 +72,7 @@ def test_a_layer_with_a_state_holds_the_weights_of_both():
     (layer,) = layers_of(Graph(made))
 
     assert layer.weight_bytes == 4 * (24 * 5 + 24 * 8)
+    assert layer.unit == 24
 
 
 def test_the_estimate_blames_the_layer_that_is_fed_the_wide_channel():

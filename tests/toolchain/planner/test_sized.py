@@ -25,10 +25,10 @@ FORMS = {
 }  # fmt: skip
 
 
-def _layers(weights):
+def _layers(weights, unit=1280):
     first = layers_of(GRAPH)[0]
     return [
-        replace(first, name=f"layer{place}", weight_bytes=4 * count)
+        replace(first, name=f"layer{place}", weight_bytes=4 * count, unit=unit)
         for place, count in enumerate(weights)
     ]
 
@@ -67,6 +67,13 @@ def test_the_layer_that_does_most_gets_the_bytes():
     forms = choose(layers, {"layer0": 0.1, "layer1": 0.2}, 1700)
 
     assert forms == {"layer0": "int4-by-32", "layer1": "int8-weights"}
+
+
+@pytest.mark.parametrize(("unit", "form"), [(432, "int4-by-16"), (9, "int4-by-32")])
+def test_a_block_that_does_not_go_into_the_weights_is_no_choice(unit, form):
+    """432 are 27 times 16; where no block goes in there is one way, a scale a channel."""
+    assert choose(_layers([432], unit), {"layer0": 0.1}, 400) == {"layer0": form}
+    assert choose(_layers([432], unit), {"layer0": 0.1}, 10) == {"layer0": form}
 
 
 def test_where_nothing_fits_all_are_as_small_as_can_be():

@@ -97,9 +97,13 @@ def aim_of(goal: str, contract: Contract) -> str:
     """Return what decides among candidates that hold: a goal, or empty for the plan's order.
 
     Where no quantity of a candidate is limited the float model would be the first that
-    holds, so what is cheap goes first.
+    holds, so what is cheap goes first; and what is small where bundles are limited, which
+    only ``pack`` can judge.
     """
-    return goal or ("" if set(contract.limits()) - set(PACKED) else CHEAP)
+    limits = set(contract.limits())
+    if goal or limits - set(PACKED):
+        return goal
+    return "size" if limits else CHEAP
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 Where only answers are limited the cheapest candidate that holds is looked for. What one
 costs is told without its answers, by its bytes and a short run in turns with the float model;
 so candidates are asked all evaluation samples in the order of what they cost, until one
-holds. One that surely misses already on a few of those samples is not asked the others.
+holds. One that surely misses already on a few of those samples is not asked the others, and
+one that will hardly hold only if it costs less than half of what does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,6 @@ from edgewright.toolchain.measure.accuracy import Answers
 from edgewright.toolchain.measure.data import Dataset
 from edgewright.toolchain.measure.metrics import Metric
 from edgewright.toolchain.planner.decide import (
-    CHEAP,
     Known,
     Rules,
     objective,
@@ -40,6 +40,8 @@ _FEW, _SHARE, _SEED = 256, 8, 0
 _BP = 10_000
 # What will hardly hold is asked only if it costs less than half of what does.
 _DOUBTED = 2
+# Costs that are closer than this are alike: two short runs of one file are up to 2 % apart.
+_ALIKE = 1.02
 # Of the width of a one-sided 95 % bound: the estimate is further off in one of three draws.
 _ONE_OF_THREE = 0.26
 _BUDGET = latency.Budget(seconds=0.3, max_calls=306, min_calls=54)
@@ -50,7 +52,7 @@ class Glance:
     """Some of the evaluation samples, and what compares answers to them.
 
     Attributes:
-        samples: An eighth of them, or 256.
+        samples: An eighth of them, or 256, drawn.
         metric: Knows the reference's answers to these.
     """
 
@@ -71,7 +73,8 @@ def few(
     """
     size = len(data.evaluate)
     count = max(_FEW, size // _SHARE)
-    if 2 * count > size:
+    # A function of one's own may not be fit for some of the samples, and says so in its way.
+    if 2 * count > size or metrics.parse(name)[0].name == metrics.OWN:
         return None
     # Drawn, not every eighth: samples may stand in the order of their classes.
     draw = np.random.default_rng(_SEED).choice(size, count, replace=False)
@@ -100,6 +103,8 @@ class Prices:
         rules: What they are judged by.
         glance: Where answers are looked at; None where all of them are at once.
         known: By candidate: bytes, the short run, and counts of the glance, if any.
+        twins: What a candidate that nobody made yet is priced as.
+        before: What others were measured again, and cost by the measurements before.
     """
 
     bench: Bench
@@ -107,6 +112,8 @@ class Prices:
     rules: Rules
     glance: Glance | None
     known: dict[str, Known] = field(default_factory=dict)
+    twins: dict[str, str] = field(default_factory=dict)
+    before: dict[str, int] = field(default_factory=dict)
 
     def look(self, one: Made, baseline: Made, observe: Callable[[str], None]) -> None:
         """Take a short look at ``one``.
@@ -126,6 +133,25 @@ class Prices:
         exact = sizes.file_bytes(one.model.parent, bench.machine)
         figures, counts = taken.figures[name], taken.counts.get(name, ())
         self.known[name] = Known(name, one.plan.choosable, (exact, *figures), counts)
+        self.twins.pop(name, None)
+        if taken.previous:
+            earlier = replace(self.known[name], evidence=(exact, *taken.previous[name]))
+            self.before[name] = objective(earlier, self.rules.aim)[0]
+
+    def correct(self, known: Known) -> None:
+        """Put what was measured at length in the place of the short run."""
+        if known.figure(latency.RATIO) is not None:
+            self.known[known.name] = known
+
+    def changed(self) -> tuple[str, ...]:
+        """Return what measuring again changed about the order, one sentence."""
+        if not self.before:
+            return ()
+        now = min(self.before, key=self.cost)
+        was = min(self.before, key=lambda name: self.before[name])
+        if now == was:
+            return ()
+        return (f"{now} costs least, was {was} by the measurements before",)
 
     def like(self, candidate: CandidatePlan, plans: Mapping[str, CandidatePlan]) -> bool:
         """Price a candidate that is long to make as one that comes to the same bytes.
@@ -145,11 +171,12 @@ class Prices:
         self.known[candidate.name] = replace(
             self.known[twin], name=candidate.name, choosable=candidate.choosable, counts=()
         )
+        self.twins[candidate.name] = twin
         return True
 
     def cost(self, name: str) -> int:
         """Return what ``name`` costs: bytes times the share of the float model's time."""
-        return objective(self.known[name], CHEAP)[0]
+        return objective(self.known[name], self.rules.aim)[0]
 
     def next(self, waiting: Sequence[str], best: str) -> str:
         """Return which of ``waiting`` to ask all samples; empty if none could be chosen then.
@@ -158,7 +185,8 @@ class Prices:
             waiting: Names of candidates, in the order of the plan.
             best: What would ship now; no candidate's name where nothing holds yet.
         """
-        limit = self.cost(best) if best in self.known else inf
+        # What a short run does not tell apart is no reason to ask.
+        limit = self.cost(best) / _ALIKE if best in self.known else inf
         worth = [
             (unlikely, self.cost(name), place, name)
             for place, name in enumerate(waiting)
@@ -189,24 +217,33 @@ class Prices:
         known, price = self.known[name], self.of(name)
         ratio = price.latency_ratio_bp / _BP
         takes = f"{price.file_bytes} bytes at {ratio:.2f} times the baseline's latency"
-        if self.cost(name) >= self.cost(best):
-            return f"{best} holds and costs no more; it takes {takes}"
+        if name in self.twins:
+            takes += f", as {self.twins[name]} does"
+        if self.cost(name) * _ALIKE >= self.cost(best):
+            return f"{best} holds, and it costs no less as far as a short run tells: {takes}"
         lost = known.counts[0].loss().estimate
         return (
-            f"{best} holds, and it hardly would: {100 * lost:.2f} points lost on its first "
-            f"{known.counts[0].n} samples; it takes {takes}"
+            f"{best} holds, and it hardly would: {100 * lost:.2f} points lost on "
+            f"{known.counts[0].n} of the samples; it takes {takes}"
         )
 
     def hopeless(self, name: str) -> str:
         """Return why a candidate need not be asked everything; empty if it may hold."""
         known, rules = self.known[name], self.rules
         if rules.machine == rules.host and not rules.allow_slower and (why := slower(known)):
-            return why
-        if not known.counts:
+            return f"{why}, by a short run"
+        return self.misses(name)
+
+    def misses(self, name: str) -> str:
+        """Return which answers it surely misses by, as a glance shows; empty if by none."""
+        known = self.known.get(name)
+        if known is None or not known.counts:
             return ""
-        for finding in verdict_on(known, rules).findings:
+        for finding in verdict_on(known, self.rules).findings:
             if finding.limit in ANSWERS and finding.outcome is Outcome.FAIL:
-                return f"surely misses {finding.limit} by its first answers: {finding.reason}"
+                return (
+                    f"surely misses {finding.limit} by some of its answers: {finding.reason}"
+                )
         return ""
 
     def _look(self, one: Made, baseline: Made) -> Measurement:

@@ -20,6 +20,7 @@ from edgewright.toolchain.measure import accuracy, doubts, metrics
 from edgewright.toolchain.measure.accuracy import Answers
 from edgewright.toolchain.measure.doubts import Doubt
 from edgewright.toolchain.measure.metrics import Metric
+from edgewright.toolchain.planner.decide import aim_of
 from edgewright.toolchain.planner.glance import Glance, few
 from edgewright.toolchain.planner.inputs import Inputs
 from edgewright.toolchain.planner.values import CoverageLine, DoubtLine, GoldenIndex
@@ -64,7 +65,9 @@ def lay(given: Inputs, engine: Engine, work: Path, say: Callable[[str, str], Non
     found, coverage = _look(given, engine, reference)
     _refuse(found, given.recipe.trusted)
     lines = tuple(DoubtLine(d.name, d.detail, d.name in given.recipe.trusted) for d in found)
-    glance = few(given.recipe.metric, data, outputs, reference)
+    recipe, glance = given.recipe, None
+    if not recipe.goal and aim_of(recipe.goal, recipe.contract):
+        glance = few(recipe.metric, data, outputs, reference)
     return Ground(metric, _write_golden(work, engine, given, metric), lines, coverage, glance)
 
 

@@ -7,7 +7,7 @@ later layers make of it, so it draws up a short list and decides nothing.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import gcd, sqrt
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Layer:
         source: The tensor it is computed with; empty for a table.
         answer: What it answers.
         weight_bytes: Of the float weight, with that of the state where there is one.
+        unit: Weights that a block has to go into evenly: what all its tensors' sizes share.
         turned: Whether each row of the weight is an output, as in a Gemm with ``transB``.
     """
 
@@ -49,6 +50,7 @@ class Layer:
     source: str
     answer: str
     weight_bytes: int
+    unit: int = 1
     turned: bool = False
 
 
@@ -104,12 +106,13 @@ def _layers(graph: Graph, held: dict[str, Any]) -> Iterator[Layer]:
         values = array_of(weight)
         if values.ndim < 2 or values.dtype.kind != "f":
             continue
-        bytes_held = values.nbytes
+        sizes = [values.size]
         if node.op_type in _RECURRENT and len(node.input) > 2 and node.input[2] in held:
-            bytes_held += array_of(held[node.input[2]]).nbytes
+            sizes.append(array_of(held[node.input[2]]).size)
         source = "" if node.op_type == "Gather" else node.input[1 - place]
         yield Layer(
-            node.name, node.op_type, weight.name, source, node.output[0], bytes_held,
+            node.name, node.op_type, weight.name, source, node.output[0],
+            sum(sizes) * values.itemsize, gcd(*sizes),
             any(one.name == "transB" and one.i for one in node.attribute),
         )  # fmt: skip
 

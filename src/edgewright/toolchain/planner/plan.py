@@ -1,7 +1,8 @@
 """What to try for a recipe, and why; decided before anything is done.
 
 Candidates stand in the order of what they risk: without a goal the first that holds the
-contract ships, and what comes after it is not tried.
+contract ships, and what comes after it is not tried. Where only answers are limited the
+cheapest of them ships instead (``glance``).
 """
 
 from collections import Counter

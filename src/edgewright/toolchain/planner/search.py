@@ -14,7 +14,7 @@ that is too large is not even asked before that, apart from the baseline. Where 
 weights are too large down to int8, layers get forms of their own (``sized``).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -23,6 +23,7 @@ from typing import TypeVar
 from edgewright.core.contract import Outcome
 from edgewright.core.errors import EngineError, ModelError, ParityError, QuantizeError
 from edgewright.toolchain.measure.sizes import size_of
+from edgewright.toolchain.planner import outcome
 from edgewright.toolchain.planner.decide import Decision, Known, Rules, decide, verdict_on
 from edgewright.toolchain.planner.gather import Bench, gather
 from edgewright.toolchain.planner.glance import ANSWERS, Glance, Prices
@@ -97,6 +98,11 @@ class Search:
             self._prices = Prices(self.bench, self.ledger, self.rules, self.glance)
         return self._prices
 
+    def changed(self, decision: Decision) -> tuple[str, ...]:
+        """Return what measuring again changed, one sentence each."""
+        before = decide(self.before, self.rules)
+        return (*outcome.changed(before, decision), *self.prices.changed())
+
     def left_for_cost(self) -> dict[str, Price]:
         """Return what candidates cost that were not asked for it."""
         return {name: self.prices.of(name) for name in self._left}
@@ -130,7 +136,6 @@ class Search:
             if self._may_mix() and self._mix(tried):
                 better()
             self._complete()
-            self._put_in_order()
         except KeyboardInterrupt:
             if not best:
                 raise
@@ -167,24 +172,36 @@ class Search:
         """Yield what to try, the cheapest in front, until one holds; the float model first.
 
         Each is made and glanced at before the second is asked for all its answers, but for
-        one that is long to make and costs what another does.
+        one that is long to make and costs what another does. Half of a budget may go into
+        that; those not seen by then are looked at one by one, after what is cheap was asked.
         """
-        baseline, *rest = self.plan.candidates
+        baseline, *unseen = self.plan.candidates
         yield baseline.name
-        prices = self.prices
+        prices, waiting = self.prices, []
         prices.known[baseline.name] = self.now[0]
-        plans = {candidate.name: candidate for candidate in rest}
-        for place, candidate in enumerate(rest):
-            self.bench.ahead.look(rest[place:], ask=False)
-            if not prices.like(candidate, plans) and not self._look(candidate):
-                yield candidate.name
-            if self._is_spent():
-                break
-        if self._best():
-            self.stopped = self._over_budget()
+        plans = {candidate.name: candidate for candidate in unseen}
+        while unseen:
+            while unseen:
+                self.bench.ahead.look(unseen, ask=False)
+                candidate = unseen.pop(0)
+                if prices.like(candidate, plans) or self._look(candidate):
+                    waiting.append(candidate.name)
+                else:
+                    yield candidate.name
+                if self._is_spent(share=0.5):
+                    break
+            yield from self._ask_cheapest(waiting, plans)
+            self.stopped = self._over_budget() if self._best() else ""
             if self.stopped:
                 return
-        waiting = [name for name in plans if name in prices.known]
+        if waiting:
+            self._leave(waiting, self._best())
+
+    def _ask_cheapest(
+        self, waiting: list[str], plans: Mapping[str, CandidatePlan]
+    ) -> Iterator[str]:
+        """Yield those of ``waiting`` that may be better than the best so far."""
+        prices = self.prices
         while name := prices.next(waiting, self._best()):
             if name not in self._ready and self._look(plans[name]):
                 continue  # its own answers may put it further behind
@@ -192,8 +209,6 @@ class Search:
             if name in self._ready:
                 self._doubt(name)
             yield name
-        if waiting:
-            self._leave(waiting, self._best())
 
     def _doubt(self, name: str) -> None:
         """Set a candidate aside that surely misses, else let workers ask it."""
@@ -281,9 +296,16 @@ class Search:
             return None
 
     def _keep(self, one: Made, taken: tuple[Known, Known]) -> None:
+        """Keep what was judged, in the order of the plan."""
         self.made.append(one)
         self.now.append(taken[0])
         self.before.append(taken[1])
+        order = [candidate.name for candidate in self.plan.candidates]
+        for known in (self.now, self.before):
+            known.sort(key=lambda one: order.index(one.name))
+        self.made.sort(key=lambda one: order.index(one.plan.name))
+        if one.plan.name in self.prices.known:
+            self.prices.correct(taken[0])
 
     def _set_aside(self, one: Made, why: str) -> None:
         self.workshop.left_out[one.plan.name] = why
@@ -291,9 +313,11 @@ class Search:
 
     def _ask_after_all(self, one: Made) -> None:
         """Judge what was set aside."""
+        taken = self._using(one, lambda: self._gather(one, worth=self._may_hold))
         self.aside.remove(one)
-        del self.workshop.left_out[one.plan.name]
-        self._keep(one, self._gather(one, worth=self._may_hold))
+        if taken is not None:
+            del self.workshop.left_out[one.plan.name]
+            self._keep(one, taken)
 
     def _too_large(self, one: Made) -> str:
         """Return why a candidate need not answer anything; empty if it is not too large."""
@@ -379,14 +403,13 @@ class Search:
         """Judge the 8-bit candidate that loses least at a glance, where all were set aside."""
         if any(map(_computes, self.made)):
             return
-        counts = {
-            one.plan.name: self.prices.known[one.plan.name].counts
-            for one in self.aside
-            if one.plan.name in self.prices.known and _computes(one)
-        }
-        if counts:
-            least = min(counts, key=lambda name: counts[name][0].loss().estimate)
-            self._ask_after_all(next(one for one in self.aside if one.plan.name == least))
+        losses = [
+            (self.prices.known[one.plan.name].counts[0].loss().estimate, place)
+            for place, one in enumerate(self.aside)
+            if _computes(one) and self.prices.misses(one.plan.name)
+        ]
+        if losses:
+            self._ask_after_all(self.aside[min(losses)[1]])
 
     def _to_mix(self) -> Made | None:
         """Return the 8-bit candidate with the least loss, if all of them miss by answers."""
@@ -408,6 +431,7 @@ class Search:
         """Time the nearest where nothing holds; it may be another one then."""
         if not any(k.choosable for k in self.now) or self.decision().nearest is not None:
             self._take_back()
+            self.workshop.check_any()
         while (near := self.decision().nearest) is not None:
             names = [one.plan.name for one in self.made]
             place = names.index(near.candidate)
@@ -420,13 +444,6 @@ class Search:
         """Judge what was set aside as well: nothing holds, and one of them may be nearest."""
         for one in list(self.aside):
             self._ask_after_all(one)
-
-    def _put_in_order(self) -> None:
-        """Put what was tried in the order of the plan."""
-        order = [candidate.name for candidate in self.plan.candidates]
-        for known in (self.now, self.before):
-            known.sort(key=lambda one: order.index(one.name))
-        self.made.sort(key=lambda one: order.index(one.plan.name))
 
     def _best(self) -> str:
         """Return what would ship now; nearest where nothing holds; empty if nothing may."""
@@ -449,8 +466,9 @@ class Search:
             return ""
         return f"the budget of {self.budget_s} s is spent; not tried: {names}"
 
-    def _is_spent(self) -> bool:
-        return bool(self.budget_s) and monotonic() - self._started > self.budget_s
+    def _is_spent(self, share: float = 1) -> bool:
+        spent_s = monotonic() - self._started
+        return bool(self.budget_s) and spent_s > share * self.budget_s
 
     def _untried(self) -> list[str]:
         return [c.name for c in self.plan.candidates if c.name not in self._tried()]

@@ -48,7 +48,9 @@ _FORMS = {
     "int4-by-64": _Form("int4", "64", 0.5 + 4 / 64, 1.1),
     "int4-by-128": _Form("int4", "128", 0.5 + 4 / 128, 1.2),
 }
-_SMALLEST = "int4-by-128"
+# What weights that no block divides are stored like, with a scale a channel.
+_UNDIVIDED = "int4-by-32"
+_LEAST = 16  # the smallest block
 _FLOAT_BYTES = 4
 
 
@@ -135,10 +137,9 @@ class Sizer:
         alone = self._alone[layer.name]
         why = f"as int4 it alone moves the answers by {alone:.2%}"
         if _is_int4(form):
-            form, why = (
-                "int4-weights",
-                f"{why}; a scale for every {_FORMS[form].block} weights",
-            )
+            block = _FORMS[form].block
+            rows = "channel" if layer.unit % int(block) else f"{block} weights"
+            form, why = "int4-weights", f"{why}; a scale for every {rows}"
         return LayerReport(
             layer.name, layer.operator, layer.weight_bytes, round(alone * _MICRO), form, why
         )
@@ -153,7 +154,8 @@ def choose(layers: Sequence[Layer], alone: Mapping[str, float], room: int) -> di
     least: list[tuple[float, tuple[str, ...]]] = [(0.0, ())] * (_UNITS + 1)
     for layer in layers:
         now: list[tuple[float, tuple[str, ...]]] = [(inf, ())] * (_UNITS + 1)
-        for name, form in _FORMS.items():
+        for name in _open_to(layer):
+            form = _FORMS[name]
             takes = ceil(_bytes(layer, name) / unit)
             lost = (form.error * alone[layer.name]) ** 2
             for held in range(takes, _UNITS + 1):
@@ -162,8 +164,22 @@ def choose(layers: Sequence[Layer], alone: Mapping[str, float], room: int) -> di
                     now[held] = (before + lost, (*chosen, name))
         least = now
     lost, chosen = least[_UNITS]
-    names = chosen if lost < inf else (_SMALLEST,) * len(layers)
+    names = chosen if lost < inf else tuple(map(_smallest, layers))
     return {layer.name: form for layer, form in zip(layers, names, strict=True)}
+
+
+def _open_to(layer: Layer) -> list[str]:
+    """Return the forms a layer can have: blocks have to go into its weights evenly."""
+    return [
+        name
+        for name, form in _FORMS.items()
+        if not _is_int4(name) or layer.unit % int(form.block) == 0
+        or (name == _UNDIVIDED and layer.unit % _LEAST)
+    ]  # fmt: skip
+
+
+def _smallest(layer: Layer) -> str:
+    return min(_open_to(layer), key=lambda form: _FORMS[form].bytes)
 
 
 def _is_int4(form: str) -> bool:

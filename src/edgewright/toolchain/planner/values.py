@@ -26,7 +26,7 @@ ACCURACY, FIDELITY, COSINE = "accuracy", "fidelity", "cosine"
 QUANTIZATIONS = ("auto", "int8", "int4", "fp16", "none")
 
 # What is searched for among the candidates that hold the contract. Without a goal the
-# first that holds it ships, and nothing after it is tried.
+# first that holds it ships, or the cheapest, and nothing else is tried (``decide.aim_of``).
 GOALS = ("balanced", "battery", "size", "speed")
 
 
@@ -42,7 +42,7 @@ class Recipe:
         accept_estimates: Whether figures that were not measured may decide.
         classes: Names of the classes, one an output.
         tools: Versions that decide bytes.
-        goal: One of ``GOALS``, or empty: the first candidate that holds ships.
+        goal: One of ``GOALS``, or empty: the first or the cheapest that holds ships.
         budget_s: Seconds after which no other candidate is begun; 0 for no end.
         metric: What answers are judged by, as ``measure.metrics`` names it.
         trusted: Doubts about the data that were accepted, by name.

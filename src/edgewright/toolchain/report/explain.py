@@ -33,10 +33,12 @@ _GOALS = {
     "battery": "the one with the least energy an answer that holds the contract ships",
     "balanced": "the one with the least bytes times latency that holds the contract ships",
 }
-_CHEAPEST = (
-    "nothing limits bytes or speed, so candidates are asked in the order of bytes times "
-    "latency, and the first that holds the contract ships"
-)
+_CHEAPEST = {
+    "balanced": "nothing limits bytes or speed, so candidates are asked in the order of bytes "
+    "times latency, and the cheapest that holds the contract ships",
+    "size": "only bundles are limited, which are judged when they are packed, so candidates "
+    "are asked in the order of their bytes, and the smallest that holds the contract ships",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +321,8 @@ def _better(report: Report, one: CandidateReport) -> str:
 
 def what_ships(recipe: Recipe) -> str:
     """Return by which rule one of several candidates ships."""
-    by_cost = not recipe.goal and decide.aim_of(recipe.goal, recipe.contract)
-    return _CHEAPEST if by_cost else _GOALS[recipe.goal]
+    aim = decide.aim_of(recipe.goal, recipe.contract)
+    return _CHEAPEST[aim] if aim and not recipe.goal else _GOALS[recipe.goal]
 
 
 def _aim(report: Report) -> str:

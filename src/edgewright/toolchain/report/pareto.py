@@ -27,7 +27,7 @@ _CAP = 3
 
 _UNASKED = (
     "Small squares were left out for their cost, and not asked for their answers; a short run "
-    "says how fast they are. "
+    "of them, or of their like, says how fast they are. "
 )
 _ORDER = {"size": 0, "latency": 1, "energy": 3}
 
@@ -51,6 +51,7 @@ def pareto(report: Report) -> str:
     """Return the plots of every pair of measures."""
     shown = measures(report)
     plots = [_plot(report, one, two) for one, two in combinations(shown, 2)]
+    squares = report.prices and any(one.name == "latency" for one in shown)
     energy = "" if any(one.name == "energy" for one in shown) else "Energy: not measured. "
     latency = "" if any(one.name == "latency" for one in shown) else "Latency: not measured. "
     legend = (
@@ -64,7 +65,7 @@ def pareto(report: Report) -> str:
     said = (
         f'<p class="quiet">Down and left is better. Lines through the points are '
         f"{words.SURE}. Pale ones are no better than another candidate in anything. "
-        f"{latency}{energy}{_UNASKED if report.prices else ''}</p>"
+        f"{latency}{energy}{_UNASKED if squares else ''}</p>"
     )
     return markup.section(
         "Candidates against each other",
@@ -137,7 +138,7 @@ def _priced(report: Report) -> list[Mark]:
     found = []
     for name, price in report.prices.items():
         x, y = float(price.file_bytes), price.latency_ratio_bp / words.BP
-        found.append(Mark(name, "", Span(x, x, x), Span(y, y, y), "priced", muted=True))
+        found.append(Mark(name, "", Span(x, x, x), Span(y, y, y), "priced"))
     return found
 
 

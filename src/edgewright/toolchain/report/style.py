@@ -163,7 +163,7 @@ svg line.lead { stroke: var(--mark); stroke-width: 0.75; }
 svg .dot { fill: var(--paper); stroke: var(--mark); stroke-width: 2; stroke-linecap: round; }
 svg .pass .dot, svg .fail .dot, svg .inconclusive .dot { stroke: var(--point); }
 svg .chosen .dot { fill: var(--chosen); stroke: var(--chosen); }
-svg g.muted { opacity: 0.5; }
+svg g.muted, svg g.priced { opacity: 0.5; }
 @media (max-width: 600px) { main { padding: 24px 16px 48px; }
   h1 { font-size: 26px; } section { margin-top: 32px; }
   .stack thead { display: none; }
