@@ -158,7 +158,8 @@ def test_an_undecided_verdict_is_not_packed(made, tmp_path):
     """Exit 4: more samples might make it a pass."""
     order, _, _ = made
     few = write_data(tmp_path / "few.npz", evaluate=40)
-    order = replace(order, data=few, out=tmp_path / "out")
+    order = replace(order, contract=replace(order.contract, file_bytes=100_000))
+    order = replace(order, data=few, quantization="fp16", out=tmp_path / "out")
     with pytest.raises(InconclusiveError):
         carry_out(order)
 

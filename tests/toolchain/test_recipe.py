@@ -251,9 +251,10 @@ def test_too_few_samples_are_inconclusive(made, tmp_path):
     """Exit 4, and how many samples would decide it."""
     order, _, _ = made
     few = write_data(tmp_path / "few.npz", evaluate=40)
+    order = replace(order, contract=replace(order.contract, file_bytes=100_000))
 
     with pytest.raises(InconclusiveError, match="does not decide") as caught:
-        carry_out(replace(order, data=few, out=tmp_path / "out"))
+        carry_out(replace(order, data=few, quantization="fp16", out=tmp_path / "out"))
 
     report = read_report(tmp_path / "out")
     assert caught.value.exit_code == 4
