@@ -3,7 +3,6 @@
 import pytest
 from benchmarks import memory
 
-
 # 980 MB were measured; with the graphs of all candidates kept it were 1290.
 _FEW_GRAPHS_BYTES = 1_150_000_000
 
