@@ -116,10 +116,11 @@ def test_where_only_answers_are_limited_the_cheapest_that_holds_ships(cheapest):
     assert report.shipped.reason == "the least bytes times latency of 2 that pass"
     left = set(NAMES) - set(cost)
     assert left <= set(report.left_out)
-    assert {n for n in left if "costs no less" in report.left_out[n]} == set(report.prices)
+    assert {n for n in left if "are no less by" in report.left_out[n]} == set(report.prices)
     assert all(one.file_bytes > 0 < one.latency_ratio_bp for one in report.prices.values())
     assert any(
-        f"{report.chosen} holds, and it costs no less" in report.left_out[n] for n in left
+        f"{report.chosen} holds, and its bytes times latency" in report.left_out[n]
+        for n in left
     )
     assert [path.name for path in sorted((order.folder / "candidates").iterdir())] == sorted(
         cost

@@ -95,8 +95,8 @@ def test_why_one_is_not_asked_is_told_with_its_price_and_what_it_lost():
     costs = prices(known("int8", 100), known("fp16", 150, 9900), known("int4", 60, lost=8))
 
     assert costs.behind("fp16", "int8") == (
-        "int8 holds, and it costs no less as far as a short run tells: 150 bytes at 0.99 "
-        "times the baseline's latency"
+        "int8 holds, and its bytes times latency are no less by a short run: 150 bytes at "
+        "0.99 times the baseline's latency"
     )
     assert costs.behind("int4", "int8") == (
         "int8 holds, and it hardly would: 3.12 points lost on 256 of the samples; it takes "

@@ -220,7 +220,8 @@ class Prices:
         if name in self.twins:
             takes += f", as {self.twins[name]} does"
         if self.cost(name) * _ALIKE >= self.cost(best):
-            return f"{best} holds, and it costs no less as far as a short run tells: {takes}"
+            what = "bytes" if self.rules.aim == "size" else "bytes times latency"
+            return f"{best} holds, and its {what} are no less by a short run: {takes}"
         lost = known.counts[0].loss().estimate
         return (
             f"{best} holds, and it hardly would: {100 * lost:.2f} points lost on "
